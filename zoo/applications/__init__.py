@@ -1,0 +1,1 @@
+"""What separation is for: files of stems."""

@@ -1,0 +1,198 @@
+"""The catalog: names of architectures, the facts about them, and the classes behind them.
+
+Ours stand in the table of `zoo.models`.  Packages of others add theirs through the entry-point
+group ``zoo.models`` (name -> ``"package.module:Class"``), where attributes of the class give the
+facts: ``paper``, ``domain``, ``summary``, ``trainable``, ``tiny``; each may be missing.  Nothing is
+imported until a class is asked for, so listing names needs no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UnknownModel, ZooError
+from zoo.models import TABLE
+
+if TYPE_CHECKING:
+    from zoo.separator import Separator
+
+GROUP = "zoo.models"
+DOMAINS = ("spectrogram", "waveform", "spatial")
+
+
+class BrokenPlugin(ZooError, ImportError):
+    """A plug-in that cannot be imported, or is no class."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an architecture without importing it.
+
+    Attributes:
+        name: in the catalog.
+        target: ``"module:Class"``.
+        arguments: of the class, those that make a named variant of it.
+        paper: authors, venue and year, in one line.
+        domain: what the separation works on: ``"spectrogram"``, ``"waveform"`` or ``"spatial"``.
+        summary: the idea, in one line.
+        trainable: has parameters; a system that is computed from the mixture alone has none.
+        tiny: further arguments of a small variant, for tests and smoke runs.
+        plugin: distribution that brought it; empty for ours.
+        error: why the plug-in cannot be used; empty where it can.
+    """
+
+    name: str
+    target: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    plugin: str = field(default_factory=str)
+    # No defaults on the class: what an instance lacks, `_PluginEntry` looks up.
+    paper: str = field(default_factory=str)
+    domain: str = field(default_factory=str)
+    summary: str = field(default_factory=str)
+    trainable: bool = field(default_factory=lambda: True)
+    tiny: dict[str, Any] = field(default_factory=dict)
+    error: str = field(default_factory=str)
+
+
+class _PluginEntry(Entry):
+    """An entry whose facts are read from the class of the plug-in when first asked for."""
+
+    def __init__(self, name: str, target: str, plugin: str) -> None:
+        self.__dict__.update(name=name, target=target, arguments={}, plugin=plugin)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("paper", "domain", "summary", "trainable", "tiny", "error"):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        self.__dict__.update(self._facts())
+        return self.__dict__[name]
+
+    def _facts(self) -> dict[str, Any]:
+        try:
+            cls = _import(self)
+        except BrokenPlugin as error:
+            facts = {"summary": "broken, see `error`", "error": str(error), "trainable": False}
+            return {"paper": "", "domain": "", "tiny": {}, **facts}
+        docstring = (cls.__doc__ or "").strip().partition("\n")[0]
+        return {
+            "paper": str(getattr(cls, "paper", "")),
+            "domain": str(getattr(cls, "domain", "")),
+            "summary": str(getattr(cls, "summary", docstring)),
+            "trainable": bool(getattr(cls, "trainable", True)),
+            "tiny": dict(getattr(cls, "tiny", {})),
+            "error": "",
+        }
+
+
+def list_models(*, domain: str | None = None, trainable: bool | None = None) -> list[str]:
+    """Names of the architectures, in alphabetical order.
+
+    A filter imports plug-ins, which alone know their facts, and leaves out the broken ones.
+
+    Args:
+        domain: only those of ``"spectrogram"``, ``"waveform"`` or ``"spatial"``.
+        trainable: only those with parameters, or only those without.
+
+    Raises:
+        ZooError: two architectures have one name, or there is no such domain.
+    """
+    names = _names()
+    if domain is None and trainable is None:
+        return sorted(names)
+    if domain not in (None, *DOMAINS):
+        raise ZooError(f"no domain {domain!r}; expected one of {', '.join(DOMAINS)}.")
+    return sorted(
+        name
+        for name, known in names.items()
+        if domain in (None, known.domain) and trainable in (None, known.trainable)
+        if not known.error
+    )
+
+
+def entry(name: str) -> Entry:
+    """Facts about an architecture; those of a plug-in are read from its class when asked for.
+
+    A broken plug-in has an entry too: ``error`` says what is wrong with it.
+
+    Raises:
+        UnknownModel: nothing has this name; the message offers the nearest.
+        ZooError: two architectures have one name.
+    """
+    names = _names()
+    if name in names:
+        return names[name]
+    nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise UnknownModel(f"no model named {name!r}.{hint} `zoo list` shows them all.")
+
+
+def load(name: str) -> type[Separator]:
+    """Class of an architecture.
+
+    Raises:
+        UnknownModel: nothing has this name; the message offers the nearest.
+        BrokenPlugin: it is a plug-in that cannot be imported.
+        ZooError: two architectures have one name.
+    """
+    return _import(entry(name))
+
+
+def create(name: str, **arguments: Any) -> Separator:
+    """An architecture without trained weights, or a training-free system.
+
+    Args:
+        name: one of `list_models`.
+        arguments: of its class; they win over those that make the variant.
+
+    Raises:
+        UnknownModel: nothing has this name; the message offers the nearest.
+        BrokenPlugin: it is a plug-in that cannot be imported.
+        ZooError: two architectures have one name.
+    """
+    return load(name)(**{**entry(name).arguments, **arguments})
+
+
+def _names() -> dict[str, Entry]:
+    """All architectures by name, ours and those of plug-ins, none of them imported."""
+    names: dict[str, Entry] = {}
+    for new in [*(Entry(name, **deepcopy(facts)) for name, facts in TABLE.items()), *_plugins()]:
+        if new.name in names:
+            homes = " and ".join(e.plugin or "zoo" for e in (names[new.name], new))
+            raise ZooError(
+                f"two architectures are named {new.name!r}, from {homes}. Names are unique: "
+                "uninstall a package, or ask its authors for another name."
+            )
+        names[new.name] = new
+    return names
+
+
+@cache
+def _plugins() -> tuple[Entry, ...]:
+    """Entries of the installed packages; looked up once, since that reads a file of each."""
+    return tuple(_PluginEntry(p.name, p.value, _package(p)) for p in entry_points(group=GROUP))
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "another package"
+
+
+def _import(found: Entry) -> type[Separator]:
+    module, _, attribute = found.target.partition(":")
+    who = f"the plug-in {found.name!r} ({found.target}, from {found.plugin})"
+    try:
+        cls: Any = getattr(import_module(module), attribute)
+    except Exception as error:  # other people's modules may raise anything while they are imported
+        if not found.plugin:
+            raise
+        raise BrokenPlugin(
+            f"{who} cannot be imported: {type(error).__name__}: {error}. "
+            "Mend or uninstall that package; everything else works."
+        ) from error
+    if not isinstance(cls, type):
+        raise BrokenPlugin(f"{who} is not a class; expected a subclass of zoo.Separator.")
+    return cls

@@ -1,0 +1,204 @@
+"""The plain commands, declared with typer; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from zoo import __version__
+from zoo.errors import ZooError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Music source separation: separate songs, train separators, compare them.",
+)
+data = typer.Typer(no_args_is_help=True, help="Look at data sets and make some.")
+app.add_typer(data, name="data")
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command; errors of the user become a line and exit status 2."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(args=list(arguments), prog_name="zoo", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except ZooError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("stopped; finished files are complete", 130)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}", 2)
+    return int(status or 0)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+@app.callback(invoke_without_command=True)
+def _zoo(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("-m", "--model", help="Release, folder, checkpoint or org/name on the Hub."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps...")]
+
+
+@app.command()
+def separate(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
+    ],
+    model: ModelOption = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder of the stems.")
+    ] = "separated",
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--source", help="A source to write; may be given several times."),
+    ] = None,
+    two_stems: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="This source, and everything else.")
+    ] = None,
+    format: Annotated[str, typer.Option("-f", "--format", help="wav, flac, ogg, mp3...")] = "wav",
+    bits: Annotated[
+        str | None, typer.Option(help="16, 24, 32 or float; as good as the input by default.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="Place of a stem below the folder.")
+    ] = "{name}/{source}.{format}",
+    overwrite: Annotated[bool, typer.Option(help="Replace stems that are there already.")] = False,
+    picture: Annotated[bool, typer.Option("--picture", help="Draw the spectrograms.")] = False,
+    high_band: Annotated[
+        str, typer.Option(help="Source that takes what lies above the model's band.")
+    ] = "residual",
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Make the sources sum to the mixture.")
+    ] = False,
+    chunk: Annotated[float | None, typer.Option(help="Seconds computed at once.")] = None,
+    overlap: Annotated[float, typer.Option(help="Share of a chunk that is faded.")] = 0.25,
+    shifts: Annotated[int, typer.Option(help="Further passes, averaged.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Chunks computed together.")] = 1,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: DeviceOption = "auto",
+    progress: Annotated[str, typer.Option(help="auto, bar, lines, json or none.")] = "auto",
+) -> None:
+    """Take songs apart into files of stems."""
+    from zoo.cli.separate import Request, separate_songs
+
+    request = Request(
+        inputs, model, output, sources, two_stems, format, bits, template, overwrite, picture,
+        device, progress,
+        {
+            "high_band": high_band, "consistent": consistent, "chunk": chunk, "overlap": overlap,
+            "shifts": shifts, "batch_size": batch_size, "precision": precision,
+        },
+    )  # fmt: skip
+    raise typer.Exit(separate_songs(request))
+
+
+@app.command()
+def demo(
+    model: ModelOption = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder of the stems.")
+    ] = "zoo-demo",
+    generated: Annotated[bool, typer.Option("--generated", help="Use generated music.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Separate ten seconds of music, measure the result, and draw it."""
+    from zoo.cli.separate import show_demo
+
+    show_demo(model, output, generated, device)
+
+
+@app.command("list")
+def list_(
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Only trained releases.")
+    ] = False,
+) -> None:
+    """The architectures and the releases."""
+    from zoo.cli.catalog import show_list
+
+    show_list(pretrained)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="An architecture or a release.")]) -> None:
+    """What a model is: band, context, size, cost, licences."""
+    from zoo.cli.catalog import show_info
+
+    show_info(name)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has: Python, torch, device, codecs, services."""
+    from zoo.cli.doctor import show_doctor
+
+    raise typer.Exit(show_doctor())
+
+
+def _training(name: str, what: str) -> None:
+    # Declared for the help; `zoo.cli.main` gives these to the LightningCLI before typer sees them.
+    def command() -> None:  # pragma: no cover
+        raise AssertionError
+
+    app.command(name, help=f"{what} See `zoo {name} --help`.")(command)
+
+
+_training("fit", "Train by a recipe: zoo fit -c mmdensenet -c data/mir1k.")
+_training("validate", "Score a checkpoint on the validation tracks.")
+_training("test", "Score a checkpoint on the test tracks.")
+_training("predict", "Separate the tracks of a data set.")
+
+
+@data.command()
+def check(
+    folder: Annotated[str, typer.Argument(help="Root of the data set.")],
+    dataset: Annotated[str, typer.Option(help="folder, mir1k...")] = "folder",
+) -> None:
+    """Read every file of a data set once and name what is wrong."""
+    from zoo.cli.data import check_data
+
+    raise typer.Exit(check_data(folder, dataset))
+
+
+@data.command()
+def generate(
+    output: Annotated[str, typer.Argument(help="Folder, made when missing.")],
+    songs: Annotated[int, typer.Option(help="Number of training songs.")] = 20,
+    seconds: Annotated[float, typer.Option(help="Length of a song.")] = 60.0,
+    seed: int = 0,
+    layout: Annotated[str, typer.Option(help="plain, musdb or dsd100.")] = "plain",
+) -> None:
+    """Write generated songs in stems, for training without a download."""
+    from zoo.cli.data import generate_data
+
+    generate_data(output, songs, seconds, seed, layout)

@@ -1,0 +1,72 @@
+"""How far a long job is: a bar in a terminal, plain lines in a log, JSON lines for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zoo.applications.separate import FileProgress
+from zoo.errors import ZooError
+
+KINDS = ("auto", "bar", "lines", "json", "none")
+LINE_S = 10.0  # seconds between two lines of a log
+
+
+@contextmanager
+def showing(kind: str) -> Iterator[FileProgress | None]:
+    """A progress callback of `zoo.applications.separate.separate_files`, shown as ``kind`` says.
+
+    ``auto`` is a bar where standard error is a terminal, and lines elsewhere.
+    """
+    if kind not in KINDS:
+        raise ZooError(f"progress {kind!r}; expected one of {', '.join(KINDS)}.")
+    if kind == "auto":
+        kind = "bar" if sys.stderr.isatty() else "lines"
+    if kind == "bar":
+        with _bar() as callback:
+            yield callback
+    else:
+        yield {"lines": _lines(), "json": _json, "none": None}[kind]
+
+
+@contextmanager
+def _bar() -> Iterator[FileProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[tuple[Path, str], TaskID] = {}
+
+        def callback(path: Path, stage: str, done: int, total: int | None) -> None:
+            for key in [k for k in tasks if k != (path, stage)]:
+                bar.remove_task(tasks.pop(key))
+            if (path, stage) not in tasks:
+                name = path.name.encode(errors="replace").decode(errors="replace")
+                label = f"{name}" if stage == "separate" else f"{name} ({stage})"
+                tasks[path, stage] = bar.add_task(label.replace("[", "\\["), total=total)
+            bar.update(tasks[path, stage], completed=done, total=total)
+
+        yield callback
+
+
+def _lines() -> FileProgress:
+    last = time.monotonic()
+
+    def callback(path: Path, stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_S:
+            last = time.monotonic()
+            share = f"{100 * done / total:.0f} %" if total else f"{done} samples"
+            print(f"  {path.name}: {stage} {share}", file=sys.stderr, flush=True)
+
+    return callback
+
+
+def _json(path: Path, stage: str, done: int, total: int | None) -> None:
+    event = {"file": str(path), "stage": stage, "done": done, "total": total}
+    print(json.dumps(event), flush=True)

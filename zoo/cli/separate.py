@@ -1,0 +1,141 @@
+"""``zoo separate`` and ``zoo demo``: what is printed around `zoo.applications`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.applications.demo import demonstrate, excerpt, generated
+from zoo.applications.separate import DEFAULT_MODEL, Result, separate_files
+from zoo.cli.progress import showing
+from zoo.errors import ZooError
+from zoo.release import from_pretrained
+from zoo.separator import Separator
+from zoo.streaming import complement
+
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
+
+
+@dataclass
+class Request:
+    """The arguments of ``zoo separate``."""
+
+    inputs: list[str]
+    model: str | None
+    output: str
+    sources: list[str] | None
+    two_stems: str | None
+    format: str
+    bits: str | None
+    template: str
+    overwrite: bool
+    picture: bool
+    device: str
+    progress: str
+    options: dict[str, Any]
+
+
+def separate_songs(request: Request) -> int:
+    """Separate, with a line for every file; 1 when some failed, 2 when all did."""
+    if request.bits is not None and request.bits not in SUBTYPES:
+        raise ZooError(f"--bits {request.bits}; expected one of {', '.join(SUBTYPES)}.")
+    talk = _Talk(as_json=request.progress == "json")
+    model = _load(request.model, request.device, talk)
+    done = failed = 0
+    with showing(request.progress) as progress:
+        results = separate_files(
+            request.inputs,
+            model,
+            request.output,
+            sources=_sources(request, model),
+            template=request.template,
+            format=request.format,
+            subtype=SUBTYPES[request.bits] if request.bits else None,
+            overwrite=request.overwrite,
+            picture=request.picture,
+            progress=progress,
+            **request.options,
+        )
+        start = time.monotonic()
+        for result in results:
+            talk.result(result, time.monotonic() - start)
+            failed += result.error is not None
+            done += result.error is None
+            start = time.monotonic()
+    return 0 if not failed else 1 if done else 2
+
+
+def show_demo(name: str | None, output: str, use_generated: bool, device: str) -> None:
+    """Separate the excerpt and print how well it went."""
+    model = _load(name, device, _Talk())
+    references, rate = generated() if use_generated else excerpt()
+    result = demonstrate(model, references, rate, Path(output))
+    title = "generated music" if use_generated else 'an excerpt of "Lithium" (CC0)'
+    print(f"{next(iter(references.values())).shape[1] / rate:.0f} s of {title}, SDR in dB:")
+    print(f"  {'source':<14}{'estimate':>9}{'mixture':>9}{'gain':>8}")
+    for source, (ours, before) in result.scores.items():
+        print(f"  {source:<14}{ours:>9.2f}{before:>9.2f}{ours - before:>+8.2f}")
+    print(f"stems and spectrograms.png are in {result.folder}{'/' if output else ''}")
+
+
+def _load(name: str | None, device: str, talk: _Talk) -> Separator:
+    model = from_pretrained(name or DEFAULT_MODEL).on(device)
+    if name is None:
+        talk.say(
+            f"no model named: {DEFAULT_MODEL}, which is for research: 16 kHz, trained on karaoke "
+            "clips of MIR-1K; `zoo list` shows others"
+        )
+    talk.say(f"on {model.device}")
+    return model
+
+
+def _sources(request: Request, model: Separator) -> list[str] | None:
+    """The sources to write; the second of two stems is the accompaniment, or all that is not it."""
+    if request.two_stems is None:
+        return request.sources
+    if request.sources:
+        raise ZooError("--two-stems and --source exclude each other; give one of them.")
+    return [request.two_stems, complement(request.two_stems)]
+
+
+class _Talk:
+    """Lines for people on standard output; beside JSON, on standard error."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.told: set[str] = set()
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+
+    def result(self, result: Result, seconds: float) -> None:
+        """What became of a file; notes that repeat are told once."""
+        if self.as_json:
+            facts = {
+                "file": str(result.path),
+                "stage": "failed" if result.error else "kept" if result.kept else "done",
+                "stems": [str(path) for path in result.files],
+                "error": str(result.error) if result.error else None,
+                "notes": result.notes,
+            }
+            print(json.dumps(facts), flush=True)
+            return
+        if result.error:
+            print(f"error: {result.error}", file=sys.stderr, flush=True)
+            return
+        names = ", ".join(path.name for path in result.files)
+        folder = result.files[0].parent
+        if result.kept:
+            self.say(f"{result.path}: {folder}/ has {names} already; --overwrite makes them anew")
+            return
+        self.say(f"{result.path} -> {folder}/: {names} ({seconds:.1f} s)")
+        for note in result.notes:
+            if note not in self.told:
+                self.told.add(note)
+                self.say(f"  {note}")
+        if result.clipped:
+            self.say(f"  {result.clipped} samples beyond full scale were clipped; use --bits float")

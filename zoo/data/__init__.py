@@ -1,0 +1,63 @@
+"""Data sets by id.  Nothing but numpy is imported until one is opened."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from zoo.data.track import Dataset, Track
+from zoo.errors import DatasetError
+
+__all__ = ["DATASETS", "Dataset", "Track", "open_dataset"]
+
+DATASETS = {
+    "mir1k": "zoo.data.mir1k:MIR1K",
+    "folder": "zoo.data.folder:Folder",
+    "generated": "zoo.data.generated:GeneratedSongs",
+}
+
+
+def open_dataset(id: str, root: str | Path | None = None, **arguments: Any) -> Dataset:
+    """A data set by its id.
+
+    Args:
+        id: a key of `DATASETS`, such as ``mir1k``.
+        root: its folder; else ``$ZOO_DATA/<id>``, else ``data/<id>``.
+        arguments: of that data set; see its class.
+
+    Raises:
+        DatasetError: no such data set, no such argument, or nothing at ``root``.
+    """
+    if id not in DATASETS:
+        near = difflib.get_close_matches(id, DATASETS, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DatasetError(f"no data set named {id!r}; there are {', '.join(DATASETS)}.{hint}")
+    module, name = DATASETS[id].split(":")
+    kind = getattr(importlib.import_module(module), name)
+    if kind.needs_root:
+        arguments["root"] = _find_root(id, root)
+    elif root is not None:
+        arguments["root"] = Path(root)
+    try:
+        return cast(Dataset, kind(**arguments))
+    except TypeError as error:
+        if "argument" not in str(error) or "__init__" not in str(error):
+            raise
+        problem = str(error).split("__init__() ")[-1]
+        raise DatasetError(f"data set {id!r}: {problem}; see `{module}.{name}`.") from error
+
+
+def _find_root(id: str, root: str | Path | None) -> Path:
+    if root is None:
+        base = os.environ.get("ZOO_DATA")
+        root = Path(base) / id if base else Path("data") / id
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DatasetError(
+            f"data set {id!r} was looked for in {folder}, which is no folder; "
+            f"pass its root, or set ZOO_DATA to a folder that holds {id}."
+        )
+    return folder

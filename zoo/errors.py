@@ -1,0 +1,49 @@
+"""What can go wrong on the user's side, as one small tree.
+
+Every message says what was found, what was expected and what to do, in one or two sentences.
+Each kind is also the builtin error that a caller would expect to catch.
+"""
+
+
+class ZooError(Exception):
+    """Anything that the user, not the program, can put right."""
+
+
+class UnknownModel(ZooError, LookupError):
+    """A name that neither the catalog nor the disk knows."""
+
+
+class ShapeError(ZooError, ValueError):
+    """A signal of the wrong number of axes, channels or samples."""
+
+
+class SampleRateError(ZooError, ValueError):
+    """A sample rate that cannot be worked at."""
+
+
+class AudioFileError(ZooError, OSError):
+    """A file that cannot be read as audio, or written."""
+
+
+class DatasetError(ZooError, ValueError):
+    """A data set that is missing, incomplete or inconsistent."""
+
+
+class RecipeError(ZooError, ValueError):
+    """A recipe with an unknown key or an impossible value."""
+
+
+class ReleaseError(ZooError, ValueError):
+    """A release or checkpoint that does not fit together."""
+
+
+class ChecksumError(ReleaseError):
+    """A file whose contents are not the ones that were promised."""
+
+
+class LicenceError(ZooError, PermissionError):
+    """A use that a licence does not cover."""
+
+
+class MissingPackage(ZooError, ImportError):
+    """A package that only this feature needs, and that is not installed."""

@@ -1,0 +1,37 @@
+"""The systems of the zoo, one file each, and the table by which the catalog knows them.
+
+The table holds facts only and imports nothing, so that ``zoo list`` needs no torch.
+"""
+
+from typing import Any
+
+_MMDENSENET = "Takahashi and Mitsufuji, WASPAA 2017, arXiv 1706.09588"
+_MMDENSENET_TINY: dict[str, Any] = {
+    "sample_rate": 8000,
+    "n_fft": 256,
+    "hop": 128,
+    "segment_frames": 32,
+    "first_maps": 4,
+    "low": [[3, 2]] * 5,
+    "high": [[2, 1]] * 5,
+    "full": [[2, 1]] * 5,
+    "last_block": [2, 1],
+}
+
+TABLE: dict[str, dict[str, Any]] = {
+    "mdensenet": {
+        "target": "zoo.models.mmdensenet:MMDenseNet",
+        "arguments": {"multi_band": False},
+        "paper": _MMDENSENET,
+        "domain": "spectrogram",
+        "summary": "dense blocks at several scales, over the whole band",
+        "tiny": _MMDENSENET_TINY,
+    },
+    "mmdensenet": {
+        "target": "zoo.models.mmdensenet:MMDenseNet",
+        "paper": _MMDENSENET,
+        "domain": "spectrogram",
+        "summary": "dense blocks at several scales, with one network per frequency band",
+        "tiny": _MMDENSENET_TINY,
+    },
+}

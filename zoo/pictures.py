@@ -1,0 +1,109 @@
+"""Signals as pictures.  Figures are drawn without a screen and without global state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import MissingPackage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RANGE_DB = 80.0  # below the loudest point of the figure: about what a listener can hear in music
+LOWEST_HZ = 40.0  # lowest string of a bass
+N_ROWS = 192  # of pixels, along frequency
+N_COLUMNS = 600  # of pixels, along time, at most
+
+
+def spectrograms(signals: Mapping[str, Any], rate: int, title: str | None = None) -> Figure:
+    """One panel per signal, all on the same scale of decibels, time and logarithmic frequency.
+
+    Args:
+        signals: name -> array or CPU tensor ``(C, T)`` or ``(T,)``; channels are added in power.
+        rate: in Hz.
+        title: above the figure.
+
+    Raises:
+        MissingPackage: matplotlib is not installed.
+
+    Notes:
+        0 dB is the loudest point of all panels.  Silence, or no samples at all, is a dark panel.
+    """
+    figure = _figure(len(signals), title)
+    maps = {name: _power_map(np.atleast_2d(np.asarray(s)), rate) for name, s in signals.items()}
+    loudest = max((m.max() for m in maps.values() if m.size), default=0.0) or 1.0
+    edges = _edges(rate)
+    axes = figure.subplots(len(maps), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    image = None
+    for ax, (name, power) in zip(axes, maps.items(), strict=True):
+        level = 10 * np.log10(np.maximum(power / loudest, 10 ** (-RANGE_DB / 10)))
+        seconds = np.atleast_2d(np.asarray(signals[name])).shape[-1] / rate
+        image = ax.imshow(
+            level, origin="lower", aspect="auto", cmap="magma", vmin=-RANGE_DB, vmax=0,
+            extent=(0, max(seconds, 1e-3), 0, N_ROWS), interpolation="nearest",
+        )  # fmt: skip
+        ax.set_title(name, loc="left", fontsize=11)
+        ax.set_ylabel("Hz")
+        ticks = [f for f in (100, 300, 1000, 3000, 10000) if edges[0] < f < edges[-1]]
+        ax.set_yticks(
+            [float(np.interp(np.log(f), np.log(edges), np.arange(N_ROWS + 1))) for f in ticks],
+            [f"{f // 1000}k" if f >= 1000 else str(f) for f in ticks],
+        )
+    if image is not None:
+        axes[-1].set_xlabel("seconds")
+        figure.colorbar(image, ax=list(axes), label="dB below the loudest point", pad=0.01)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure; the file has its name only when it is complete.  Folders are made."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hidden = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        figure.savefig(hidden)
+        hidden.replace(target)
+    finally:
+        hidden.unlink(missing_ok=True)
+    return target
+
+
+def _figure(n_panels: int, title: str | None) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackage(
+            "pictures need matplotlib, which is not installed: pip install matplotlib."
+        ) from error
+    figure = Figure(figsize=(9, 1.2 + 1.7 * n_panels), dpi=100, layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _edges(rate: int) -> np.ndarray:
+    """Borders of the rows, in Hz ``(N_ROWS + 1,)``."""
+    return np.geomspace(min(LOWEST_HZ, rate / 8), rate / 2, N_ROWS + 1)
+
+
+def _power_map(signal: np.ndarray, rate: int) -> np.ndarray:
+    """Power ``(N_ROWS, columns)`` of ``(C, T)``: the loudest bin and frame of each."""
+    n_fft = 2 ** round(np.log2(max(64, rate * 0.046)))  # 46 ms: 2048 samples at 44.1 kHz
+    hop = max(n_fft // 4, -(-signal.shape[-1] // (4 * N_COLUMNS)))
+    padded = np.pad(signal, ((0, 0), (n_fft // 2, n_fft // 2)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft, axis=-1)[:, ::hop]
+    power = np.zeros((n_fft // 2 + 1, frames.shape[1]))
+    for channel in frames:
+        power += np.abs(np.fft.rfft(channel * np.hanning(n_fft), axis=-1).T) ** 2
+    bins = _edges(rate) * n_fft / rate
+    low = np.floor(bins[:-1]).astype(int)
+    high = np.maximum(np.ceil(bins[1:]).astype(int), low + 1)
+    rows = np.stack([power[a:b].max(0) for a, b in zip(low, high, strict=True)])
+    per_column = -(-rows.shape[1] // N_COLUMNS)
+    starts = np.arange(0, rows.shape[1], per_column)
+    return np.asarray(np.maximum.reduceat(rows, starts, axis=1))

@@ -1,0 +1,344 @@
+"""The contract of every system in the zoo: a LightningModule that takes a mixture apart.
+
+A system is one subclass in one file of ``zoo/models/``. It writes ``forward`` (mixture to estimates)
+and, if it learns, ``loss``; training, validation, testing, and separating files of any rate, channel
+count and length come from here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+import zoo
+from zoo.audio import AudioWriter
+from zoo.errors import ZooError
+from zoo.metrics.protocols import score, summarise
+from zoo.metrics.sdr import framewise_sdr
+from zoo.streaming import FileSignal, Progress, Separation, TensorSignal, separate_tensor
+
+log = logging.getLogger(__name__)
+
+State = dict[str, Tensor] | None  # what a survey found; every tensor has the batch first
+
+
+class Separator(lightning.LightningModule):
+    """Base of all systems.
+
+    Args:
+        sources: names of what ``forward`` returns, in its order.
+        sample_rate: in Hz; None for a system that works at the file's own rate.
+        channels: of mixture and estimates; None for any number.
+
+    A subclass calls ``self.save_hyperparameters()``; its arguments are plain JSON values, since a
+    release stores them as such.
+    """
+
+    architecture: ClassVar[str] = ""
+    """Name in the catalog."""
+    tiny: ClassVar[dict[str, Any]] = {}
+    """Arguments of a variant that is small enough to test in a second."""
+    trainable: ClassVar[bool] = True
+
+    def __init__(
+        self, sources: Sequence[str], sample_rate: int | None, channels: int | None
+    ) -> None:
+        super().__init__()
+        self.sources = tuple(sources)
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.info: dict[str, Any] = {}  # what a release says of itself; see zoo.release
+        self._scores: list[dict[str, Any]] = []
+
+    # ----------------------------------------------------------------- what a system writes
+
+    def forward(self, mixture: Tensor, state: State = None) -> Tensor:
+        """Estimates of all sources: ``(B, C, T)`` -> ``(B, J, C, T)``, for any T from 1.
+
+        Args:
+            mixture: at ``sample_rate``, full scale 1.
+            state: what `survey` found in the whole song; without it the input counts as the song.
+        """
+        raise NotImplementedError
+
+    def survey(self, chunks: Iterable[tuple[Tensor, slice]]) -> State:
+        """What must be known of the whole song before any part of it can be separated.
+
+        Args:
+            chunks: the song in order: mixtures ``(B, C, n)`` and the part of each that counts.
+        """
+        raise NotImplementedError
+
+    def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """What training minimises under ``"loss"``, with its parts under other names.
+
+        Args:
+            mixture: ``(B, C, T)``.
+            references: ``(B, J, C, T)``, which sum to the mixture.
+            known: ``(B, J)``, False where a reference is unknown and must not count.
+        """
+        raise NotImplementedError
+
+    @property
+    def segment(self) -> int:
+        """Length of a training example, in samples."""
+        raise NotImplementedError
+
+    @property
+    def context(self) -> int | None:
+        """Samples on each side beyond which an output sample depends on nothing, given the state.
+
+        None: unbounded. Computed from the layers.
+        """
+        return None
+
+    @property
+    def grid(self) -> int:
+        """Chunk borders lie on multiples of this many samples."""
+        return 1
+
+    @property
+    def surveys(self) -> bool:
+        """Whether `survey` has to see the song first."""
+        return False
+
+    def only(self, sources: Sequence[str]) -> tuple[Separator, str | None]:
+        """This system computing no more than ``sources`` where it can, and what that changes."""
+        return self, None
+
+    # ----------------------------------------------------------------- separating
+
+    def separate(
+        self,
+        audio: str | os.PathLike[str] | np.ndarray | Tensor,
+        rate: int | None = None,
+        *,
+        sources: Sequence[str] | None = None,
+        chunk: float | None = None,
+        overlap: float = 0.25,
+        shifts: int = 0,
+        batch_size: int = 1,
+        precision: str = "float32",
+        high_band: str = "residual",
+        consistent: bool = False,
+        device: str = "auto",
+        progress: Progress | None = None,
+    ) -> Estimates:
+        """The sources of a file or a signal.
+
+        Args:
+            audio: a path, or an array or tensor ``(channels, samples)`` or ``(samples,)``.
+            rate: of an array or tensor, in Hz; the model's own by default.
+            sources: which to give; beside the model's own, ``accompaniment`` is everything but the
+                vocals, ``no_<source>`` everything but another, ``residual`` what no source took. All
+                of the model's own by default.
+            chunk: seconds of music computed at once; less needs less memory.
+            overlap: share of a chunk that fades into the next, where the model needs it.
+            shifts: further passes over a delayed mixture, averaged; slower, sometimes better.
+            batch_size: chunks computed at once.
+            precision: ``"float32"`` or ``"bf16"``.
+            high_band: who takes what lies above the model's band, in a file of a higher rate:
+                ``"residual"`` (and with it the accompaniment) or the name of a source.
+            consistent: share the residual among the sources, so that they sum to the mixture.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``...
+            progress: called with stage, samples done and samples in all (or None).
+
+        Raises:
+            AudioFileError: the file cannot be read.
+            ShapeError: an array of the wrong shape.
+            ZooError: an option that does not fit the model.
+        """
+        if isinstance(audio, (str, os.PathLike)):
+            signal: FileSignal | TensorSignal = FileSignal(os.fspath(audio))
+        else:
+            rate = rate or self.sample_rate
+            if rate is None:
+                raise ZooError("an array without its rate; pass rate= in Hz.")
+            signal = TensorSignal(audio, rate)
+        separation = Separation(
+            self.on(device), signal, sources, chunk, overlap, shifts, batch_size, precision,
+            high_band, consistent, progress,
+        )  # fmt: skip
+        mixtures, estimates = zip(*separation, strict=True)
+        return Estimates(
+            dict(zip(separation.names, torch.cat(estimates, dim=-1), strict=True)),
+            torch.cat(mixtures, dim=-1),
+            signal.rate,
+            {"model": self.architecture, **self.info, "notes": separation.notes},
+        )
+
+    def on(self, device: str = "auto") -> Separator:
+        """This system in eval mode on a device; ``auto`` takes an NVIDIA GPU where there is one."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            return self.eval().to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ZooError(f"device {device!r} cannot be used: {reason}. Use 'cpu'.") from error
+
+    # ----------------------------------------------------------------- training
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step on references ``(B, J, C, T)``; the mixture is their exact sum."""
+        references, known = batch["references"], batch["known"]
+        losses = self.loss(references.sum(1), references, known)
+        for name, value in losses.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", on_epoch=True,
+                     on_step=False, batch_size=len(references), sync_dist=True)  # fmt: skip
+        return losses["loss"]
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Frame-wise SDR of one whole track."""
+        self._keep_score(batch, self._framewise(batch))
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Scores of one whole track by the data set's protocol."""
+        estimates = separate_tensor(self, batch["mixture"])[0]
+        known = batch["known"][0].tolist()
+        self._keep_score(
+            batch,
+            score(
+                self._protocol,
+                batch["references"][0].cpu(),
+                estimates,
+                batch["mixture"][0].cpu(),
+                self.sample_rate or batch["rate"],
+                [name if k else None for name, k in zip(self.sources, known, strict=True)],
+            ),
+        )
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Estimates:
+        """The sources of one file."""
+        return self.separate(batch["path"], device=str(self.device))
+
+    def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self._scores = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over tracks of the median over frames, per source and over all."""
+        means = {}
+        for name in self.sources:
+            values = [s[name] for s in self._scores if math.isfinite(s.get(name, math.nan))]
+            if values:
+                means[name] = sum(values) / len(values)
+                self.log(f"val/sdr_{name}", means[name], sync_dist=True)
+        if means:
+            mean = sum(means.values()) / len(means)
+            self.log("val/sdr", mean, prog_bar=True, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say whose weights these are, for `zoo.weights.load_checkpoint`."""
+        checkpoint["zoo"] = {"architecture": self.architecture, "version": zoo.__version__}
+
+    def on_test_epoch_start(self) -> None:  # noqa: D102
+        self._scores = []
+
+    def on_test_epoch_end(self) -> None:
+        """Log the protocol's figures over all tracks."""
+        for name, value in summarise(self._protocol, self._scores).items():
+            self.log(f"test/{name}", value)
+
+    @property
+    def _protocol(self) -> str:
+        data = getattr(self.trainer, "datamodule", None)
+        return getattr(data, "protocol", "sisec2018")
+
+    def _framewise(self, batch: dict[str, Any]) -> dict[str, float]:
+        """Median over one-second frames of each known source's SDR."""
+        estimates = separate_tensor(self, batch["mixture"])[0]
+        rate = self.sample_rate or int(batch["rate"])
+        frames = framewise_sdr(batch["references"][0].cpu(), estimates, frame=rate)
+        known = batch["known"][0].tolist()
+        return {
+            name: float(frames[j].nanmedian())
+            for j, name in enumerate(self.sources)
+            if known[j] and bool(frames[j].isfinite().any())
+        }
+
+    def _keep_score(self, batch: dict[str, Any], scores: dict[str, Any]) -> None:
+        self._scores.append({"track": batch["name"], **scores})
+
+
+class Estimates(Mapping[str, Tensor]):
+    """What `Separator.separate` returns: source name -> ``(channels, samples)`` at ``rate``."""
+
+    def __init__(
+        self, sources: dict[str, Tensor], mixture: Tensor, rate: int, info: dict[str, Any]
+    ) -> None:
+        self._sources, self._mixture = sources, mixture
+        self.rate = rate
+        """In Hz; that of the input."""
+        self.info = info
+        """Model, notes on what was converted, locations of objects."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._sources:
+            raise KeyError(f"no {name!r} among the estimates: {', '.join(self._sources)}")
+        return self._sources[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __repr__(self) -> str:
+        seconds = self._mixture.shape[1] / self.rate
+        return f"Estimates({', '.join(self)}; {seconds:.1f} s at {self.rate} Hz)"
+
+    @property
+    def residual(self) -> Tensor:
+        """The mixture minus the sum of these estimates, ``(channels, samples)``."""
+        return self._mixture - torch.stack(list(self._sources.values())).sum(0)
+
+    def save(
+        self, folder: str | os.PathLike[str], format: str = "wav", subtype: str | None = None
+    ) -> list[Path]:
+        """Write ``folder/<source>.<format>`` and ``separation.json`` beside them.
+
+        Args:
+            folder: made when missing; files of these names in it are replaced.
+            format: extension of a format that `zoo.audio` writes.
+            subtype: such as ``"PCM_24"``; 32-bit float where the format has it by default.
+
+        Returns:
+            The audio files.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, signal in self._sources.items():
+            path = target / f"{name}.{format.lstrip('.')}"
+            chosen = subtype or ("FLOAT" if path.suffix == ".wav" else None)
+            with AudioWriter(path, self.rate, signal.shape[0], chosen) as writer:
+                writer.write(signal.numpy())
+            paths.append(path)
+        record = {"files": [p.name for p in paths], **self.info, **versions()}
+        (target / "separation.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+        return paths
+
+
+def versions() -> dict[str, str]:
+    """Versions that a repeat of a run would need."""
+    return {"zoo": zoo.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def masked_mean(per_source: Tensor, known: Tensor) -> Tensor:
+    """Mean of a loss ``(B, J)`` over the sources that are known ``(B, J)``; zero if none is."""
+    weight = known.to(per_source.dtype)
+    return (per_source * weight).sum() / weight.sum().clamp(min=1)
+
+
+__all__ = ["Estimates", "Separator", "State", "masked_mean", "versions"]

@@ -1,0 +1,1 @@
+"""What a training run keeps: checkpoints, the recipe, rows of metrics, examples to hear and see."""

@@ -1,0 +1,322 @@
+"""What a training run does besides training: all of it lands in the run's folder.
+
+``runs/<name>/`` holds ``config.yaml`` (the resolved recipe), ``metrics.csv``, ``checkpoints/`` with
+``last.ckpt`` and ``best.ckpt``, ``examples/`` to hear and see, and ``wandb/``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import WandbLogger
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from zoo.errors import ZooError
+from zoo.separator import Separator, versions
+from zoo.streaming import separate_tensor
+from zoo.training.loggers import Rows
+
+log = logging.getLogger(__name__)
+
+
+class RunCheckpoints(Checkpoint):
+    """``last.ckpt`` after each epoch, and ``best.ckpt`` when the monitored value has risen.
+
+    Args:
+        folder: of the checkpoints.
+        monitor: logged value; the larger the better.
+
+    Both are written under a hidden name first, so that a process that is killed leaves whole files.
+    At the end of an epoch nothing of it is left to do but the step of a plateau scheduler, which
+    Lightning takes after the checkpoint; a resumed run makes up for it here.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], monitor: str = "val/sdr") -> None:
+        self.folder, self.monitor = Path(folder), monitor
+        self.best: float | None = None
+        self._seen: dict[str, float] = {}
+        self._owed: dict[str, float] = {}
+
+    @property
+    def last_path(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best checkpoint is."""
+        return self.folder / "best.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {"best": self.best, "seen": self._seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
+        self.best, self._owed = state_dict["best"], state_dict["seen"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the plateau schedulers' step of the epoch that the checkpoint ended."""
+        owed, self._owed = self._owed, {}
+        for config in trainer.lr_scheduler_configs:
+            due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
+            if config.reduce_on_plateau and due and config.monitor in owed:
+                scheduler = cast(ReduceLROnPlateau, config.scheduler)
+                scheduler.step(owed[config.monitor])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what this epoch has reached."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        improved = value is not None and self._improves(float(value))
+        self._seen = {
+            config.monitor: float(trainer.callback_metrics[config.monitor])
+            for config in trainer.lr_scheduler_configs
+            if config.reduce_on_plateau and config.monitor in trainer.callback_metrics
+        }
+        hidden = self.folder / ".last.ckpt"
+        trainer.save_checkpoint(hidden)  # in all processes: they wait for one another
+        if trainer.is_global_zero:
+            # The best first: a run killed between the two saves it once more when resumed.
+            if improved:
+                self._also(hidden, self.best_path)
+            hidden.replace(self.last_path)
+
+    def _improves(self, value: float) -> bool:
+        if math.isnan(value) or (self.best is not None and value <= self.best):
+            return False
+        self.best = value
+        return True
+
+    def _also(self, source: Path, target: Path) -> None:
+        hidden = target.with_name(f".{target.name}")
+        hidden.unlink(missing_ok=True)
+        try:
+            os.link(source, hidden)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, hidden)
+        hidden.replace(target)
+
+
+class SaveRecipe(Callback):
+    """The resolved recipe beside the checkpoints, and in them, with commit, versions and data.
+
+    Args:
+        folder: of the run.
+        recipe: YAML text.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], recipe: str) -> None:
+        self.folder, self.recipe = Path(folder), recipe
+        self._facts: dict[str, str] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
+        if not trainer.is_global_zero:
+            return
+        facts = {**versions(), "lightning": lightning.__version__, "commit": commit()}
+        # torch's version is a kind of text that a `weights_only` load refuses.
+        self._facts = {name: str(value) for name, value in facts.items()}
+        data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
+        if data is not None:
+            self._facts["data"] = f"{data.id} {data.fingerprint()}"
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        head = "".join(f"# {name}: {value}\n" for name, value in self._facts.items())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        hidden = self.folder / ".config.yaml"
+        hidden.write_text(head + self.recipe, encoding="utf-8")
+        hidden.replace(self.folder / "config.yaml")
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the recipe with the weights: plain text, as ``weights_only`` loading wants it."""
+        checkpoint["zoo_run"] = {"recipe": self.recipe, **self._facts}
+
+
+class Reseed(Callback):
+    """The same random numbers in epoch n of a resumed run as in an uninterrupted one (dropout...).
+
+    Data needs no such help: its examples are a function of seed, epoch and index.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Before the first batch, not at the start of the epoch: loaders may draw in between."""
+        if batch_idx:
+            return
+        entropy = [self.seed, trainer.current_epoch, trainer.global_rank]
+        words = np.random.SeedSequence(entropy).generate_state(3)
+        torch.manual_seed(int(words[0]))
+        random.seed(int(words[1]))
+        np.random.seed(int(words[2]))
+
+
+class KeepRows(Callback):
+    """Tells the table of metrics where the run starts, so that rows of a resumed run stand once."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        for logger in trainer.loggers:
+            if isinstance(logger, Rows):
+                logger.begin(trainer.global_step)
+
+
+class EpochLines(Callback):
+    """One line per epoch in the log, where there is no progress bar."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        shown = ("train/loss", "val/sdr")
+        values = [(n, trainer.callback_metrics.get(n)) for n in shown]
+        text = "  ".join(f"{name} {float(v):.4g}" for name, v in values if v is not None)
+        seconds = time.monotonic() - self._start
+        if trainer.is_global_zero:
+            log.info("epoch %d: %s  (%.1f s)", trainer.current_epoch, text, seconds)
+
+
+class Examples(Callback):
+    """Every few epochs some seconds to hear and a picture to see, of the first validation track.
+
+    Args:
+        folder: gets ``epoch-N.png`` and one WAV per signal.
+        every: epochs between two examples, from the first on; 0: never.
+        seconds: at most this much, from the middle.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], every: int = 10, seconds: float = 6.0
+    ) -> None:
+        self.folder, self.every, self.seconds = Path(folder), every, seconds
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Here, and not later, averaged weights are in place."""
+        epoch = trainer.current_epoch
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if batch_idx or dataloader_idx or not self.every or epoch % self.every:
+            return
+        if not trainer.is_global_zero or not isinstance(pl_module, Separator):
+            return
+        rate = pl_module.sample_rate or int(batch["rate"])
+        signals = self._signals(pl_module, batch, rate)
+        try:
+            self._keep(signals, rate, epoch, batch["name"], trainer)
+        except ImportError as error:  # MissingPackage is one
+            log.warning("no examples: %s", error)
+            self.every = 0
+        except (OSError, ZooError) as error:
+            log.warning("no example of epoch %d: %s", epoch, error)
+
+    def _signals(self, model: Separator, batch: Any, rate: int) -> dict[str, np.ndarray]:
+        length = batch["mixture"].shape[-1]
+        n = min(length, round(self.seconds * rate))
+        start = (length - n) // 2
+        mixture = batch["mixture"][..., start : start + n]
+        estimates = separate_tensor(model, mixture)[0]
+        references = batch["references"][0][..., start : start + n].cpu()
+        signals = {"mixture": mixture[0].cpu().float().numpy()}
+        for j, source in enumerate(model.sources):
+            if bool(batch["known"][0][j]):
+                signals[f"{source}, reference"] = references[j].float().numpy()
+            signals[f"{source}, estimate"] = estimates[j].float().cpu().numpy()
+        return signals
+
+    def _keep(
+        self, signals: dict[str, np.ndarray], rate: int, epoch: int, track: str, trainer: Trainer
+    ) -> None:
+        from zoo import pictures
+        from zoo.audio import AudioWriter
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure = pictures.spectrograms(signals, rate, f"epoch {epoch}: {track}")
+        picture = pictures.save(figure, self.folder / f"epoch-{epoch}.png")
+        sounds = {}
+        for name, signal in signals.items():
+            path = self.folder / f"epoch-{epoch}-{name.replace(', ', '-')}.wav"
+            with AudioWriter(path, rate, signal.shape[0], "PCM_16") as writer:
+                writer.write(signal)
+            sounds[name] = path
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                _show(logger, picture, sounds, trainer.global_step)
+
+
+def _show(logger: WandbLogger, picture: Path, sounds: dict[str, Path], step: int) -> None:
+    paths, captions = [str(p) for p in sounds.values()], list(sounds)
+    try:
+        logger.log_image("examples/spectrograms", [str(picture)], step)
+        logger.log_audio("examples/audio", paths, step, caption=captions)
+    # A logger must not end a training, whatever it raises.
+    except Exception as error:
+        log.warning("W&B did not take the example: %s", error)
+
+
+class KeepStems(Callback):
+    """Writes what ``predict`` returns, one folder of stems per track."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save one track's estimates."""
+        if hasattr(outputs, "save"):
+            outputs.save(self.folder / str(batch["name"]).replace(os.sep, "_"))
+
+
+def commit() -> str:
+    """The commit of the checkout that this code runs from, ``+`` if changed; empty outside one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=+",
+    ]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()
