@@ -1,3 +1,4 @@
+import contextlib
 import os
 import struct
 import subprocess
@@ -57,8 +58,8 @@ def error_db(estimate, reference):
 
 
 def message(path):
-    with pytest.raises(AudioFileError) as caught:
-        for _ in open_audio(path).blocks(5003):
+    with pytest.raises(AudioFileError) as caught, open_audio(path) as reader:
+        for _ in reader.blocks(5003):
             pass
     text = str(caught.value)
     assert str(path) in text and "\n" not in text and text.endswith(".")
@@ -396,6 +397,20 @@ def test_chunks_after_the_samples_are_not_played(tmp_path):
     assert reader.notes == []
 
 
+def test_chunks_of_odd_length_are_padded_here_and_there(tmp_path):
+    x = np.full((1, 7), 0.5, np.float32)
+    path = write(tmp_path / "a.wav", x, subtype="PCM_24")
+    assert path.stat().st_size % 2 == 0
+    path = tmp_path / "b.wav"
+    save(path, x, subtype="PCM_U8")
+    data = path.read_bytes()
+    odd = data[:12] + b"odd \x03\0\0\0abc\0" + data[12:] + b"LIST\x04\0\0\0INFO"
+    path.write_bytes(odd)
+    y, reader = contents(path)
+    np.testing.assert_array_equal(y, x)
+    assert reader.notes == []
+
+
 def test_an_unknown_tail_is_not_played_but_said(tmp_path):
     path, x = plain_wave(tmp_path, extra=b"\x01" * 9000)
     y, reader = contents(path)
@@ -503,6 +518,25 @@ def test_audio_without_a_sample_is_refused(tmp_path, extension):
     path = tmp_path / f"a{extension}"
     AudioWriter(path, RATE, 2).close()
     message(path)
+
+
+def test_playlists_do_not_lead_to_other_files(tmp_path):
+    write(tmp_path / "secret.wav", sweep(1000))
+    path = tmp_path / "a.wav"
+    path.write_text("ffconcat version 1.0\nfile secret.wav\n")
+    assert "not audio" in message(path)
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n")
+    assert "not audio" in message(path)
+    path.write_text("1\n00:00:00,000 --> 00:00:01,000\nla la la\n")
+    assert "not audio" in message(path)
+
+
+def test_titles_in_another_alphabet_do_no_harm(tmp_path):
+    path = save(tmp_path / "a.mp3", sweep(5000), format="MP3")
+    title = b"TIT2\0\0\0\x05\0\0\x03\xe9\xff\xfe\xe8"  # said to be UTF-8, and is not
+    path.write_bytes(b"ID3\x04\0\0\0\0\0" + bytes([len(title)]) + title + path.read_bytes())
+    y, reader = contents(path)
+    assert y.shape == (2, 5000)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
@@ -775,6 +809,25 @@ def small_disk(tmp_path):
         pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aiff"])
+def test_a_disk_that_fills_up_before_the_file_is_closed(small_disk, extension):
+    path = small_disk / f"a{extension}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal((1, 15_000)).astype(np.float32)
+    writer = AudioWriter(path, 48000, 1, "PCM_16" if extension in (".wav", ".aiff") else None)
+    writer.write(noise)
+    (small_disk / "filler").touch()
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(512)):
+            pass
+    try:
+        writer.close()
+    except AudioFileError as error:
+        assert "full" in str(error) or "No space" in str(error)
+        assert [p.name for p in small_disk.iterdir()] == ["filler"]
+    else:
+        assert read(path)[0].shape == noise.shape
 
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aiff"])

@@ -43,6 +43,8 @@ class Entry:
         summary: the idea, in one line.
         trainable: has parameters; a system that is computed from the mixture alone has none.
         tiny: further arguments of a small variant, for tests and smoke runs.
+        facts: of the default arguments: ``sources``, ``sample_rate``, ``channels``,
+            ``parameters``, ``context_s`` (seconds; None: unbounded), ``gflop_per_s`` (of audio).
         plugin: distribution that brought it; empty for ours.
         error: why the plug-in cannot be used; empty where it can.
     """
@@ -57,6 +59,7 @@ class Entry:
     summary: str = field(default_factory=str)
     trainable: bool = field(default_factory=lambda: True)
     tiny: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     error: str = field(default_factory=str)
 
 
@@ -67,7 +70,7 @@ class _PluginEntry(Entry):
         self.__dict__.update(name=name, target=target, arguments={}, plugin=plugin)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("paper", "domain", "summary", "trainable", "tiny", "error"):
+        if name not in ("paper", "domain", "summary", "trainable", "tiny", "facts", "error"):
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         self.__dict__.update(self._facts())
         return self.__dict__[name]
@@ -77,7 +80,7 @@ class _PluginEntry(Entry):
             cls = _import(self)
         except BrokenPlugin as error:
             facts = {"summary": "broken, see `error`", "error": str(error), "trainable": False}
-            return {"paper": "", "domain": "", "tiny": {}, **facts}
+            return {"paper": "", "domain": "", "tiny": {}, "facts": {}, **facts}
         docstring = (cls.__doc__ or "").strip().partition("\n")[0]
         return {
             "paper": str(getattr(cls, "paper", "")),
@@ -85,6 +88,7 @@ class _PluginEntry(Entry):
             "summary": str(getattr(cls, "summary", docstring)),
             "trainable": bool(getattr(cls, "trainable", True)),
             "tiny": dict(getattr(cls, "tiny", {})),
+            "facts": dict(getattr(cls, "facts", {})),
             "error": "",
         }
 

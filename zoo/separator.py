@@ -1,8 +1,8 @@
 """The contract of every system in the zoo: a LightningModule that takes a mixture apart.
 
-A system is one subclass in one file of ``zoo/models/``. It writes ``forward`` (mixture to estimates)
-and, if it learns, ``loss``; training, validation, testing, and separating files of any rate, channel
-count and length come from here.
+A system is one subclass in one file of ``zoo/models/``. It writes ``forward`` (mixture to
+estimates) and, if it learns, ``loss``; training, validation, testing, and separating files of any
+rate, channel count and length come from here.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Separator(lightning.LightningModule):
             audio: a path, or an array or tensor ``(channels, samples)`` or ``(samples,)``.
             rate: of an array or tensor, in Hz; the model's own by default.
             sources: which to give; beside the model's own, ``accompaniment`` is everything but the
-                vocals, ``no_<source>`` everything but another, ``residual`` what no source took. All
-                of the model's own by default.
+                vocals, ``no_<source>`` everything but another, ``residual`` what no source took.
+                All of the model's own by default.
             chunk: seconds of music computed at once; less needs less memory.
             overlap: share of a chunk that fades into the next, where the model needs it.
             shifts: further passes over a delayed mixture, averaged; slower, sometimes better.
@@ -220,8 +220,12 @@ class Separator(lightning.LightningModule):
         )
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Estimates:
-        """The sources of one file."""
-        return self.separate(batch["path"], device=str(self.device))
+        """The sources of one whole track, in the model's format."""
+        mixture = batch["mixture"]
+        estimates = separate_tensor(self, mixture)[0]
+        named = dict(zip(self.sources, estimates, strict=True))
+        info = {"model": self.architecture, **self.info, "track": batch["name"], "notes": []}
+        return Estimates(named, mixture[0].cpu(), int(self.sample_rate or batch["rate"]), info)
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
         self._scores = []
@@ -332,7 +336,11 @@ class Estimates(Mapping[str, Tensor]):
 
 def versions() -> dict[str, str]:
     """Versions that a repeat of a run would need."""
-    return {"zoo": zoo.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "zoo": zoo.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def masked_mean(per_source: Tensor, known: Tensor) -> Tensor:

@@ -33,9 +33,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]  # stage, samples done, samples in all if known
 
-CHUNK_S = (
-    20.0  # seconds of new signal per chunk: a song's memory stays near 1 GB, its context cost low
-)
+CHUNK_S = 20.0  # seconds of new signal per chunk: memory stays near 1 GB, context costs little
 BLOCK_S = 1.0  # seconds read from a file at once
 
 
@@ -47,8 +45,12 @@ class Signal(Protocol):
 
     rate: int
     channels: int
-    samples: int | None
     notes: list[str]
+
+    @property
+    def samples(self) -> int | None:
+        """Length in samples, None where a file does not tell."""
+        ...
 
     def blocks(self) -> Iterator[Tensor]:
         """The signal in order, as float32 ``(C, n)``."""
@@ -94,8 +96,9 @@ class TensorSignal:
             x = x[None]
         if x.ndim != 2 or x.shape[1] == 0 or not 1 <= x.shape[0] <= 64:
             raise ShapeError(
-                f"audio of shape {tuple(torch.as_tensor(signal).shape)}; expected (channels, samples) "
-                "with at least one sample and at most 64 channels. Transpose it if samples come first."
+                f"audio of shape {tuple(torch.as_tensor(signal).shape)}; expected "
+                "(channels, samples) with at least one sample and at most 64 channels. "
+                "Transpose it if samples come first."
             )
         if not bool(torch.isfinite(x).all()):
             where = int((~torch.isfinite(x)).any(0).nonzero()[0])
@@ -118,8 +121,8 @@ class TensorSignal:
 class ChunkPlan:
     """How a song is cut, in samples at the model's rate.
 
-    Chunk ``k`` brings the new samples from ``k * hop``; it is read from ``context`` before them, and
-    kept up to ``overlap`` behind them, where it fades into the next.
+    Chunk ``k`` brings the new samples from ``k * hop``; it is read from ``context`` before them,
+    and kept up to ``overlap`` behind them, where it fades into the next.
     """
 
     hop: int
@@ -128,7 +131,7 @@ class ChunkPlan:
 
     @staticmethod
     def of(model: Separator, rate: int, chunk: float | None, overlap: float) -> ChunkPlan:
-        """The plan for a model: ``chunk`` in seconds, ``overlap`` as a share of it where it is used.
+        """The plan for a model: ``chunk`` in seconds, ``overlap`` as a share of it where used.
 
         Borders lie on multiples of ``model.grid``, so the context is rounded up to it as well.
         """
@@ -279,7 +282,8 @@ class ChunkRunner:
         shorter = self.plan.halved(self.model.grid)
         if shorter is None:
             raise ZooError(
-                f"out of memory on {self.model.device} even with the shortest chunk; use device='cpu'."
+                f"out of memory on {self.model.device} even with the shortest chunk; "
+                "use device='cpu'."
             )
         self.plan = shorter
         log.warning("out of memory on %s: chunks of %d samples", self.model.device, shorter.hop)
@@ -303,7 +307,8 @@ class ChunkRunner:
                 estimates = self._shift_average(flat, state, estimates)
         if self.with_mixture:
             estimates = torch.cat([estimates, flat[:, None]], dim=1)
-        return estimates.float().cpu().unflatten(0, (n_chunks, n_groups))
+        grouped: Tensor = estimates.float().cpu().unflatten(0, (n_chunks, n_groups))
+        return grouped
 
     def _shift_average(self, mixture: Tensor, state: State, estimates: Tensor) -> Tensor:
         """The mean over the mixture as it is and delayed by fractions of half a second."""
@@ -390,8 +395,8 @@ class Separation:
             `Separator.separate` has them.
 
     Yields:
-        the mixture ``(C, n)`` and its sources ``(len(names), C, n)`` at the signal's rate; the lengths
-        sum to the signal's.
+        the mixture ``(C, n)`` and its sources ``(len(names), C, n)`` at the signal's rate; the
+        lengths sum to the signal's.
 
     Raises:
         ZooError: a source that the model cannot give, an option that does not fit.

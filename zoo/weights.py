@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from zoo import catalog
 from zoo.data.generated import GeneratedSongs
@@ -405,7 +406,7 @@ def write_release(
         sha256={},
         precision=precision,
         stand_in_for=stand_in_for,
-        provenance=_plain(model, "provenance", provenance or {}),
+        provenance=_plain(model, "provenance", {"facts": facts(model), **(provenance or {})}),
     )
     with _appearing(target) as draft:
         save_file(_stored_state(model, precision), draft / WEIGHTS, {"format": "pt"})
@@ -422,6 +423,26 @@ def write_release(
             release = replace(release, sha256=_hashes(draft))
         (draft / RECORD).write_text(release.to_json(), encoding="utf-8")
     return replace(release, folder=target)
+
+
+def facts(model: Separator) -> dict[str, Any]:
+    """Size, reach and cost of a model, for its record.
+
+    Returns:
+        ``parameters``; ``context_s``, seconds on each side or None where it is unbounded;
+        ``gflop_per_s``, billions of operations (a multiplication and an addition are two) in the
+        layers, for each second of audio.
+    """
+    rate, channels = model.sample_rate or 44100, model.channels or 2
+    mixture = torch.zeros(1, channels, 10 * rate, device=model.device)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.eval()(mixture)
+    context = model.context
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "context_s": None if context is None else round(context / rate, 3),
+        "gflop_per_s": round(counter.get_total_flops() / 10 / 1e9, 1),
+    }
 
 
 def _plain(model: Separator, what: str, values: Mapping[str, Any]) -> dict[str, Any]:

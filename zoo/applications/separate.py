@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .m4a .mp4 .aac .caf .w64 .rf64 .wma .webm"
-    " .mka".split()
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .m4a .mp4 .aac .caf .w64 .rf64"
+    " .wma .webm .mka".split()
 )
 RECORD = "separation.json"
 PICTURE_S = 30.0  # seconds of a song that its picture shows, from the middle
@@ -48,9 +49,11 @@ def separate(
     """The sources of a file or a signal, with a model by name.
 
     Args:
-        audio, rate, options: as `zoo.Separator.separate` has them.
+        audio: as `zoo.Separator.separate` has it.
+        rate: of an array or tensor, in Hz.
         model: a Separator, or a name for `zoo.from_pretrained`; by default what ``zoo separate``
             takes.
+        options: further ones of `zoo.Separator.separate`.
     """
     chosen = model if isinstance(model, Separator) else from_pretrained(model or DEFAULT_MODEL)
     return chosen.separate(audio, rate, **options)
@@ -134,8 +137,8 @@ def separate_files(
         options: further ones of `zoo.Separator.separate`.
 
     Raises:
-        ZooError: something that concerns all files: a template without its fields, a source that the
-            model does not give, an output that would replace an input.
+        ZooError: something that concerns all files: a template without its fields, a source that
+            the model does not give, an output that would replace an input.
     """
     files = find_audio(inputs)
     names = _Names(Path(output), template, format)
@@ -176,11 +179,9 @@ class _Job:
         return Result(self.path, list(self.stems.values()), kept=True)
 
     def run(self, progress: FileProgress | None) -> Result:
-        report = progress and (lambda *state: progress(self.path, *state))
+        report = partial(progress, self.path) if progress else None
         signal = FileSignal(self.path)
-        separation = Separation(
-            self.model, signal, self.sources, progress=report or None, **self.options
-        )
+        separation = Separation(self.model, signal, self.sources, progress=report, **self.options)
         excerpt = _Excerpt(signal) if self.picture else None
         with ExitStack() as stack:
             writers = [
@@ -205,7 +206,8 @@ class _Job:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AudioFileError(
-                f"folder {path.parent} cannot be made: {error.strerror}; choose another output folder."
+                f"folder {path.parent} cannot be made: {error.strerror}; "
+                "choose another output folder."
             ) from error
         subtype = self.subtype
         if subtype is None:
@@ -223,9 +225,9 @@ class _Job:
             "notes": separation.notes,
             "versions": versions(),
         }
-        partial = self.record.with_name(f".{self.record.name}.partial")
-        partial.write_text(json.dumps(facts, indent=1, default=str) + "\n")
-        partial.replace(self.record)
+        unfinished = self.record.with_name(f".{self.record.name}.partial")
+        unfinished.write_text(json.dumps(facts, indent=1, default=str) + "\n")
+        unfinished.replace(self.record)
 
 
 class _Names:
@@ -238,12 +240,13 @@ class _Names:
             first, second = (self._fill("name", source) for source in ("vocals", "other"))
         except (KeyError, IndexError, ValueError) as error:
             raise ZooError(
-                f"file name template {template!r}: {error}; it may use {{name}}, {{source}}, {{format}}."
+                f"file name template {template!r}: {error}; "
+                "it may use {name}, {source}, {format}."
             ) from error
         if first == second or self._fill("another", "vocals") == first:
             raise ZooError(
-                f"file name template {template!r} must hold {{name}} and {{source}}, else stems would "
-                "replace each other."
+                f"file name template {template!r} must hold {{name}} and {{source}}, "
+                "else stems would replace each other."
             )
 
     def _fill(self, name: str, source: str) -> str:
@@ -300,7 +303,7 @@ def _is_stem(path: Path) -> bool:
 
 
 def _subtype(suffix: str, floats: bool, bits: int) -> str | None:
-    """Float stays float, and PCM keeps its bits, from 16 on; None where the format has no choice."""
+    """Float stays float, PCM keeps its bits, from 16 on; None where the format has no choice."""
     if suffix in (".wav", ".aiff", ".aif", ".caf", ".w64"):
         return "FLOAT" if floats else f"PCM_{min(32, max(16, bits))}"
     if suffix == ".flac":

@@ -54,8 +54,13 @@ class StreamSource(ForwardSource):
         self._is_lossless = name.startswith(_LOSSLESS)
         if len(self._container.streams.audio) > 1:
             self._note(f"{len(self._container.streams.audio)} audio streams; the first is read")
-        first = next(self._frames, None)
+        try:
+            first = next(self._frames, None)
+        except AudioFileError:
+            self.close()
+            raise
         if first is None:
+            self.close()
             raise AudioFileError(f"{path} holds no audio that can be decoded; give another file.")
         self.rate, self.channels = first.sample_rate, first.layout.nb_channels
         self._blocks = self._trimmed(chain([first], self._frames))

@@ -1,4 +1,4 @@
-"""The commands: ``zoo`` and ``lightning``. They read arguments and print; the work is done below."""
+"""The commands ``zoo`` and ``lightning``: they read arguments and print; the work is done below."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from zoo.data import open_dataset
 from zoo.data.check import check
 
@@ -16,13 +18,13 @@ def check_data(folder: str, dataset: str) -> int:
 
 def generate_data(output: str, songs: int, seconds: float, seed: int, layout: str) -> None:
     """Write generated songs."""
-    from zoo.data.layouts import write
+    from zoo.data.layouts import Layout, write
 
     count = max(1, songs // 5)
     dataset = open_dataset(
         "generated", n_train=songs, n_valid=count, n_test=count, seconds=seconds, seed=seed
     )
-    write(dataset, output, layout)
+    write(dataset, output, cast(Layout, layout))  # which refuses any other word
     print(
         f"{songs} + {count} + {count} songs of {seconds:g} s (train, valid, test) are in {output}"
     )

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from zoo.audio import AudioWriter
 
+from zoo.audio import AudioWriter
 from zoo.data.generated import GeneratedTrack
 from zoo.data.track import SPLITS, Dataset, Split, Track
 from zoo.errors import DatasetError

@@ -34,13 +34,14 @@ class Format:
     def read(
         self, track: Track, source: str, start: int, samples: int | None, speed: float = 1.0
     ) -> np.ndarray:
-        """A stretch of a track in this format, ``(channels, samples)``; positions at its own rate."""
+        """A stretch of a track in this format, ``(channels, samples)``; positions at its rate."""
         signal = track.read(source, start, samples)
         rate = self.rate or track.rate
         if speed != 1 or rate != track.rate:
             signal = resample(signal, round(track.rate * speed), rate)
         if self.channels == 1 and len(signal) > 1:
-            return signal.mean(0, keepdims=True)
+            mono: np.ndarray = signal.mean(0, keepdims=True)
+            return mono
         if self.channels and self.channels != len(signal):
             if len(signal) > 1:
                 raise DatasetError(
@@ -93,7 +94,8 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         remixed = rng.random() < self.remix
         song = self.tracks[rng.integers(len(self.tracks))]
         where, speed = rng.random(), self._drawn_speed(rng)
-        references, known = [], []
+        references: list[np.ndarray | None] = []
+        known: list[bool] = []
         for source in self.format.sources:
             if remixed:
                 song = self.having[source][rng.integers(len(self.having[source]))]
@@ -116,7 +118,10 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         return float(slow * (fast / slow) ** rng.random())
 
     def _cut(self, track: Track, source: str, where: float, speed: float) -> np.ndarray:
-        """A segment that begins at the share ``where`` of what a track allows; short tracks padded."""
+        """A segment that begins at the share ``where`` of the starts that a track allows.
+
+        A track shorter than a segment is padded with zeros, the share ``where`` of them before it.
+        """
         rate = self.format.rate or track.rate
         length = math.ceil(self.segment * track.rate / rate * speed)
         start = int(where * max(0, track.samples - length + 1))

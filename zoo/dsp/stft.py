@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class STFT(nn.Module):
     """Short-time Fourier transform with a periodic Hann window.
 
-    Frame ``i`` is centred on sample ``i * hop``. The signal counts as zero outside its ends, and the
-    last frame is centred on its end or behind it, so every sample lies under full overlap.
+    Frame ``i`` is centred on sample ``i * hop``. The signal counts as zero outside its ends, and
+    the last frame is centred on its end or behind it, so every sample lies under full overlap.
 
     Args:
         n_fft: window and transform length in samples.
@@ -38,11 +38,11 @@ class STFT(nn.Module):
         return self.n_fft // 2 + 1
 
     def n_frames(self, n_samples: int) -> int:
-        """Number of frames N of a signal of ``n_samples``."""
+        """Number of frames of a signal of T = ``n_samples``: N = ceil(T / hop) + 1."""
         return -(-n_samples // self.hop) + 1
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Spectrum of a real signal: ``(..., T)`` -> complex ``(..., F, N)``, N = ceil(T / hop) + 1."""
+        """Spectrum of a real signal: ``(..., T)`` -> complex ``(..., F, N)``; see `n_frames`."""
         n_samples = signal.shape[-1]
         padded = nn.functional.pad(signal, (0, -n_samples % self.hop))
         spectrum = torch.stft(

@@ -1,9 +1,10 @@
-"""Protocols: how the scores of a data set are computed and pooled. A figure without one is no figure.
+"""Protocols: how a data set's scores are computed and pooled. A figure without one is no figure.
 
-=============  =======================================================================================
-``mir1k``      BSS Eval v3 for sources on whole clips; means weighted by clip length (GNSDR, GSIR, GSAR)
+=============  ===============================================================
+``mir1k``      BSS Eval v3 for sources on whole clips; means weighted by clip
+               length (GNSDR, GSIR, GSAR)
 ``sisec2018``  SDR in frames of 1 s; median over frames, then over tracks
-=============  =======================================================================================
+=============  ===============================================================
 """
 
 import math

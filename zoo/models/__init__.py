@@ -18,6 +18,8 @@ _MMDENSENET_TINY: dict[str, Any] = {
     "last_block": [2, 1],
 }
 
+_STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100, "channels": 2}
+
 TABLE: dict[str, dict[str, Any]] = {
     "mdensenet": {
         "target": "zoo.models.mmdensenet:MMDenseNet",
@@ -26,6 +28,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "domain": "spectrogram",
         "summary": "dense blocks at several scales, over the whole band",
         "tiny": _MMDENSENET_TINY,
+        "facts": {**_STEMS, "parameters": 492_600, "context_s": None, "gflop_per_s": 18.3},
     },
     "mmdensenet": {
         "target": "zoo.models.mmdensenet:MMDenseNet",
@@ -33,5 +36,6 @@ TABLE: dict[str, dict[str, Any]] = {
         "domain": "spectrogram",
         "summary": "dense blocks at several scales, with one network per frequency band",
         "tiny": _MMDENSENET_TINY,
+        "facts": {**_STEMS, "parameters": 1_089_440, "context_s": None, "gflop_per_s": 21.0},
     },
 }

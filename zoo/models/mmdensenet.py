@@ -105,16 +105,18 @@ class MMDenseNet(Separator):
             which for ``full`` depends on ``multi_band``.
         last_block: the same of the block that reads all chains.
         first_maps: maps of the first convolution of each chain.
-        match, block_output, pool, up_norm, bias, head: readings of the paper, see `MultiBandNetwork`.
+        match, block_output, pool, up_norm, bias, head: readings of the paper; see
+            `MultiBandNetwork`.
         normalise: per-bin normalisation by the statistics of the training mixtures.
         checkpoint: recompute dense blocks in the backward pass instead of keeping their maps.
         wiener_iterations: of the multichannel Wiener filter; 0 leaves the magnitudes as they are,
             with the mixture's phase.
         wiener_reg: ``"relative"``, ``"norbert"`` or ``"pinv"``; see `zoo.dsp.wiener`.
-        covariance: ``"chunk"`` estimates the sources' spatial covariances anew in each chunk, in one
-            pass; ``"song"`` over the whole song, as the paper, in two.
+        covariance: ``"chunk"`` estimates the sources' spatial covariances anew in each chunk, in
+            one pass; ``"song"`` over the whole song, as the paper, in two.
     """
 
+    channels: int  # the networks are built for a number of them
     architecture = "mmdensenet"
     tiny: ClassVar = {
         "sample_rate": 8000, "n_fft": 256, "hop": 128, "segment_frames": 32, "first_maps": 4,
@@ -153,8 +155,8 @@ class MMDenseNet(Separator):
         self.targets = tuple(self.sources if targets is None else targets)
         if not set(self.targets) <= set(self.sources) or len(self.sources) - len(self.targets) > 1:
             raise RecipeError(
-                f"targets {list(self.targets)} of sources {list(self.sources)}; expected all of them, "
-                "or all but one, which is the mixture minus the others."
+                f"targets {list(self.targets)} of sources {list(self.sources)}; expected all of "
+                "them, or all but one, which is the mixture minus the others."
             )
         self.segment_frames = segment_frames
         self.wiener_iterations, self.wiener_reg = wiener_iterations, wiener_reg
@@ -188,7 +190,8 @@ class MMDenseNet(Separator):
     def context(self) -> int | None:
         """Frames that the network reads on each side, and the windows around them.
 
-        None where the Wiener filter's covariances change with the chunk; of one channel they do not.
+        None where the Wiener filter's covariances change with the chunk; with one channel they do
+        not.
         """
         if self.wiener_iterations and self.channels > 1 and self.covariance == "chunk":
             return None
@@ -284,18 +287,24 @@ class MMDenseNet(Separator):
 
     def on_fit_start(self) -> None:
         """Measure the training mixtures for the normalisation, unless a checkpoint brought it."""
-        networks = [net for net in self.networks.values() if net.normalises]
+        networks = [
+            network
+            for network in self.networks.values()
+            if isinstance(network, SpectrogramNetwork) and network.normalises
+        ]
         data = getattr(self.trainer, "datamodule", None)
         if not networks or bool((networks[0].in_std != 1).any()) or data is None:
             return
-        total, total_squares, count = 0.0, 0.0, 0
+        total: Tensor | float = 0.0
+        total_squares: Tensor | float = 0.0
+        count = 0
         for batch in data.statistics_batches(N_STATISTICS_BATCHES):
             mixture = batch["references"].sum(1).mean(1).to(self.device)  # mono
             magnitude = self.stft(mixture).abs()[:, :-1].double()  # (B, F, N)
             total = total + magnitude.sum((0, 2))
             total_squares = total_squares + magnitude.square().sum((0, 2))
             count += magnitude.shape[0] * magnitude.shape[2]
-        mean = total / count
+        mean = torch.as_tensor(total / count)
         std = (total_squares / count - mean.square()).clamp(min=0).sqrt()
         for network in networks:
             network.set_statistics(mean, std)

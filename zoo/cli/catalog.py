@@ -1,0 +1,130 @@
+"""``zoo list`` and ``zoo info``: what there is, told without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zoo import catalog, recipes
+from zoo.catalog import Entry
+from zoo.errors import UnknownModel
+from zoo.release import Release, bundled, describe
+
+
+def show_list(pretrained: bool) -> None:
+    """Print the trained releases, then the architectures."""
+    releases = bundled().values()
+    print("Releases: zoo separate -m NAME, zoo.from_pretrained(NAME)")
+    _print_table(
+        (r.name, ", ".join(r.sources), _format(r), _trained_on(r), r.licence["weights"])
+        for r in releases
+    )
+    if pretrained:
+        return
+    print("\nArchitectures: lightning fit -c NAME, zoo.create(NAME)")
+    entries = [catalog.entry(name) for name in catalog.list_models()]
+    _print_table((e.name, e.domain, e.summary, e.paper) for e in entries)
+    for broken in (e for e in entries if e.error):
+        print(f"  {broken.name}: {broken.error}")
+    print(f"\nRecipes: {', '.join(recipes.names())}")
+
+
+def show_info(name: str) -> None:
+    """Print the facts of a release or an architecture."""
+    try:
+        release = describe(name)
+    except UnknownModel:
+        try:
+            _show_architecture(catalog.entry(name))
+        except UnknownModel:
+            # The release's error also knows the architectures, and offers the nearest of both.
+            describe(name)
+        return
+    _show_release(release)
+
+
+def _show_release(release: Release) -> None:
+    entry = catalog.entry(release.architecture)
+    facts = release.provenance.get("facts", {})
+    _print_facts(
+        {
+            "release": release.name,
+            "stands in for": release.stand_in_for,
+            "separates": ", ".join(release.sources),
+            "works at": _format(release),
+            "bandwidth": f"0 to {release.sample_rate // 2} Hz" if release.sample_rate else None,
+            **_sizes(facts),
+            "trained on": release.trained_on,
+            "architecture": f"{entry.name}: {entry.summary}",
+            "paper": entry.paper,
+            "code licence": release.licence["code"],
+            "weights licence": release.licence["weights"],
+            "data licence": release.licence["data"],
+            **{key: value for key, value in release.provenance.items() if key != "facts"},
+            "folder": release.folder,
+        }
+    )
+
+
+def _show_architecture(entry: Entry) -> None:
+    _print_facts(
+        {
+            "architecture": entry.name,
+            "idea": entry.summary,
+            "paper": entry.paper,
+            "domain": entry.domain,
+            "separates": ", ".join(entry.facts.get("sources", ())),
+            "works at": _rate(entry.facts.get("sample_rate"), entry.facts.get("channels")),
+            **_sizes(entry.facts),
+            "trained": "by a recipe" if entry.trainable else "needs no training",
+            "releases": ", ".join(
+                r.name for r in bundled().values() if r.architecture == entry.name
+            ),
+            "from": entry.plugin,
+        }
+    )
+
+
+def _sizes(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters, context and cost, as far as they are known."""
+    sizes = {}
+    if "parameters" in facts:
+        sizes["parameters"] = f"{facts['parameters']:,}".replace(",", " ")
+    if "context_s" in facts:
+        context = facts["context_s"]
+        sizes["context"] = "unbounded" if context is None else f"{context:.2f} s on each side"
+    if "gflop_per_s" in facts:
+        sizes["cost"] = f"{facts['gflop_per_s']:.1f} GFLOP per second of audio"
+    return sizes
+
+
+def _format(release: Release) -> str:
+    return _rate(release.sample_rate, release.channels)
+
+
+def _rate(rate: int | None, channels: int | None) -> str:
+    width = {None: "any channels", 1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+    return f"{rate / 1000:g} kHz {width}" if rate else f"the file's rate, {width}"
+
+
+def _trained_on(release: Release) -> str:
+    if release.stand_in_for:
+        return f"{release.trained_on} (stands in for {release.stand_in_for})"
+    return release.trained_on
+
+
+def _print_facts(facts: Mapping[str, Any]) -> None:
+    for name, value in facts.items():
+        if value not in (None, ""):
+            print(f"{name:<16}{value}")
+
+
+def _print_table(rows: Iterable[Sequence[str]]) -> None:
+    table = list(rows)
+    if not table:
+        print("  none")
+        return
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  " + "  ".join(cells).rstrip())
