@@ -59,7 +59,7 @@ class Separator(lightning.LightningModule):
         self.sample_rate = sample_rate
         self.channels = channels
         self.info: dict[str, Any] = {}  # what a release says of itself; see zoo.release
-        self._scores: list[dict[str, Any]] = []
+        self.scores: list[dict[str, Any]] = []  # of the last validation or test, one per track
 
     # ----------------------------------------------------------------- what a system writes
 
@@ -199,6 +199,11 @@ class Separator(lightning.LightningModule):
                      on_step=False, batch_size=len(references), sync_dist=True)  # fmt: skip
         return losses["loss"]
 
+    def on_train_start(self) -> None:
+        """Leave the evaluation mode that `separate` and loaded weights have; Lightning does not."""
+        if not self.training:
+            self.train()
+
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Frame-wise SDR of one whole track."""
         self._keep_score(batch, self._framewise(batch))
@@ -210,7 +215,7 @@ class Separator(lightning.LightningModule):
         self._keep_score(
             batch,
             score(
-                self._protocol,
+                self.protocol,
                 batch["references"][0].cpu(),
                 estimates,
                 batch["mixture"][0].cpu(),
@@ -228,13 +233,13 @@ class Separator(lightning.LightningModule):
         return Estimates(named, mixture[0].cpu(), int(self.sample_rate or batch["rate"]), info)
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
-        self._scores = []
+        self.scores = []
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over tracks of the median over frames, per source and over all."""
         means = {}
         for name in self.sources:
-            values = [s[name] for s in self._scores if math.isfinite(s.get(name, math.nan))]
+            values = [s[name] for s in self.scores if math.isfinite(s.get(name, math.nan))]
             if values:
                 means[name] = sum(values) / len(values)
                 self.log(f"val/sdr_{name}", means[name], sync_dist=True)
@@ -247,15 +252,16 @@ class Separator(lightning.LightningModule):
         checkpoint["zoo"] = {"architecture": self.architecture, "version": zoo.__version__}
 
     def on_test_epoch_start(self) -> None:  # noqa: D102
-        self._scores = []
+        self.scores = []
 
     def on_test_epoch_end(self) -> None:
         """Log the protocol's figures over all tracks."""
-        for name, value in summarise(self._protocol, self._scores).items():
+        for name, value in summarise(self.protocol, self.scores).items():
             self.log(f"test/{name}", value)
 
     @property
-    def _protocol(self) -> str:
+    def protocol(self) -> str:
+        """How the data at hand is scored; see `zoo.metrics.protocols`."""
         data = getattr(self.trainer, "datamodule", None)
         return getattr(data, "protocol", "sisec2018")
 
@@ -272,7 +278,7 @@ class Separator(lightning.LightningModule):
         }
 
     def _keep_score(self, batch: dict[str, Any], scores: dict[str, Any]) -> None:
-        self._scores.append({"track": batch["name"], **scores})
+        self.scores.append({"track": batch["name"], **scores})
 
 
 class Estimates(Mapping[str, Tensor]):

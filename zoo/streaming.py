@@ -136,7 +136,7 @@ class ChunkPlan:
         Borders lie on multiples of ``model.grid``, so the context is rounded up to it as well.
         """
         seconds = CHUNK_S if chunk is None else chunk
-        if not seconds > 0 or not 0 <= overlap <= 0.5:
+        if not 0 < seconds < float("inf") or not 0 <= overlap <= 0.5:
             raise ZooError(
                 f"chunk {seconds} s with overlap {overlap}; expected a positive length and an "
                 "overlap between 0 and 0.5 of it."
@@ -417,7 +417,8 @@ class Separation:
 
     def __post_init__(self) -> None:
         own = tuple(self.model.sources)
-        wanted = own if self.sources is None else tuple(dict.fromkeys(self.sources))
+        asked = [self.sources] if isinstance(self.sources, str) else self.sources
+        wanted = own if asked is None else tuple(dict.fromkeys(asked))
         self.opposites = {complement(name): name for name in own if complement(name) not in own}
         for name in wanted:
             if name not in (*own, *self.opposites, "residual"):

@@ -172,6 +172,7 @@ class AudioWriter:
         token = f".{secrets.token_hex(4)}.partial"
         self._partial = self.path.with_name(f".{self.path.name[:40]}{token}")
         self._encoder: Encoder | None = None
+        self._is_finished = False  # complete, but for its name
         try:
             self._file = self._partial.open("x+b")
         except OSError as error:
@@ -199,8 +200,8 @@ class AudioWriter:
             for start in range(0, x.shape[1], self.rate):
                 self._write(x[:, start : start + self.rate].astype(np.float32, copy=False))
 
-    def close(self) -> None:
-        """Complete the file and give it its name; closing twice does no harm.
+    def finish(self) -> None:
+        """Complete the contents under the hidden name; `close` then has only to rename it.
 
         Raises:
             AudioFileError: it cannot be completed; nothing is left of it.
@@ -210,12 +211,25 @@ class AudioWriter:
         with self._or_nothing():
             self._encoder.close()
             self._file.close()
-            os.replace(self._partial, self.path)
         self._encoder = None
+        self._is_finished = True
+
+    def close(self) -> None:
+        """Complete the file and give it its name; closing twice does no harm.
+
+        Raises:
+            AudioFileError: it cannot be completed; nothing is left of it.
+        """
+        self.finish()
+        if self._is_finished:
+            with self._or_nothing():
+                os.replace(self._partial, self.path)
+            self._is_finished = False
 
     def abort(self) -> None:
         """Leave nothing behind; what stood at the final name before still stands there."""
         encoder, self._encoder = self._encoder, None
+        self._is_finished = False
         # A full disk says so once more as buffers are emptied; the file goes anyway.
         with suppress(OSError, RuntimeError):
             if encoder is not None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import click
 import typer
 
 from zoo import __version__
+from zoo.cli.progress import KINDS
 from zoo.errors import ZooError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +36,8 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run one command; errors of the user become a line and exit status 2."""
     command = typer.main.get_command(app)
     try:
-        status = command.main(args=list(arguments), prog_name="zoo", standalone_mode=False)
+        with _ending_cleanly():
+            status = command.main(args=list(arguments), prog_name="zoo", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 2
@@ -38,14 +46,33 @@ def run_command(arguments: Sequence[str]) -> int:
     except ZooError as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped; finished files are complete", 130)
+        status = INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", 2)
+    if status == INTERRUPTED:  # typer itself returns it too
+        return _fail("stopped; finished files are complete", INTERRUPTED)
     return int(status or 0)
+
+
+@contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Files in the making are removed when the system ends us, as they are after Ctrl-C."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(message: str, status: int) -> int:
@@ -92,7 +119,9 @@ def separate(
     template: Annotated[
         str, typer.Option(help="Place of a stem below the folder.")
     ] = "{name}/{source}.{format}",
-    overwrite: Annotated[bool, typer.Option(help="Replace stems that are there already.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace stems that are there already.")
+    ] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw the spectrograms.")] = False,
     high_band: Annotated[
         str, typer.Option(help="Source that takes what lies above the model's band.")
@@ -102,11 +131,15 @@ def separate(
     ] = False,
     chunk: Annotated[float | None, typer.Option(help="Seconds computed at once.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of a chunk that is faded.")] = 0.25,
-    shifts: Annotated[int, typer.Option(help="Further passes, averaged.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Chunks computed together.")] = 1,
-    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    shifts: Annotated[int, typer.Option(min=0, help="Further passes, averaged.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Chunks computed together.")] = 1,
+    precision: Annotated[
+        str, typer.Option(click_type=click.Choice(["float32", "bf16"]), help="Of the arithmetic.")
+    ] = "float32",
     device: DeviceOption = "auto",
-    progress: Annotated[str, typer.Option(help="auto, bar, lines, json or none.")] = "auto",
+    progress: Annotated[
+        str, typer.Option(click_type=click.Choice(KINDS), help="How it is shown.")
+    ] = "auto",
 ) -> None:
     """Take songs apart into files of stems."""
     from zoo.cli.separate import Request, separate_songs
@@ -193,10 +226,13 @@ def check(
 @data.command()
 def generate(
     output: Annotated[str, typer.Argument(help="Folder, made when missing.")],
-    songs: Annotated[int, typer.Option(help="Number of training songs.")] = 20,
+    songs: Annotated[int, typer.Option(min=1, help="Number of training songs.")] = 20,
     seconds: Annotated[float, typer.Option(help="Length of a song.")] = 60.0,
-    seed: int = 0,
-    layout: Annotated[str, typer.Option(help="plain, musdb or dsd100.")] = "plain",
+    seed: Annotated[int, typer.Option(help="Other songs for every other number.")] = 0,
+    layout: Annotated[
+        str,
+        typer.Option(click_type=click.Choice(["plain", "musdb", "dsd100"]), help="Of the folders."),
+    ] = "plain",
 ) -> None:
     """Write generated songs in stems, for training without a download."""
     from zoo.cli.data import generate_data

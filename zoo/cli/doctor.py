@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from zoo import __version__
+
 CODECS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "mp3": "MP3"}
 
 
@@ -19,29 +21,22 @@ def show_doctor() -> int:
     for name, find in FINDINGS.items():
         try:
             line = find()
-        except (ImportError, OSError, RuntimeError) as error:
-            line, healthy = f"does not work: {str(error).splitlines()[0]}", False
+        except Exception as error:  # a broken package can raise anything; that is the finding
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            line, healthy = f"does not work: {reason}", False
         print(f"{name:<12}{line}")
     return 0 if healthy else 1
 
 
 def _python() -> str:
-    return (
-        f"{platform.python_version()} at {sys.executable}, zoo {_version('music-separation-zoo')}"
-    )
+    return f"{platform.python_version()} at {sys.executable}, zoo {__version__}"
 
 
 def _torch() -> str:
     import torch
 
-    return f"{torch.__version__}, {torch.get_num_threads()} threads, {_bf16()}"
-
-
-def _bf16() -> str:
-    import torch
-
-    flags = torch.backends.cpu.get_cpu_capability()
-    return f"CPU with {flags}"
+    kind = torch.backends.cpu.get_cpu_capability()
+    return f"{torch.__version__}, {torch.get_num_threads()} threads, CPU with {kind}"
 
 
 def _device() -> str:

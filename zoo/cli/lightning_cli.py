@@ -22,6 +22,7 @@ from zoo.training.callbacks import (
     EpochLines,
     Examples,
     KeepRows,
+    KeepScores,
     KeepStems,
     Reseed,
     RunCheckpoints,
@@ -151,6 +152,8 @@ class TrainCLI(LightningCLI):
     def _callbacks(self, config: dict[str, Any]) -> list[Callback]:
         if self.subcommand == "predict":
             return [KeepStems(self.run_dir / "stems")]
+        if self.subcommand == "test":
+            return [KeepScores(self.run_dir / "scores")]
         if self.subcommand != "fit":
             return []
         callbacks: list[Callback] = [

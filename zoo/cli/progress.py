@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zoo.applications.separate import FileProgress
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.applications.separate import FileProgress
 
 KINDS = ("auto", "bar", "lines", "json", "none")
 LINE_S = 10.0  # seconds between two lines of a log
@@ -46,8 +49,8 @@ def _bar() -> Iterator[FileProgress]:
             for key in [k for k in tasks if k != (path, stage)]:
                 bar.remove_task(tasks.pop(key))
             if (path, stage) not in tasks:
-                name = path.name.encode(errors="replace").decode(errors="replace")
-                label = f"{name}" if stage == "separate" else f"{name} ({stage})"
+                name = printable(path.name)
+                label = name if stage == "separate" else f"{name} ({stage})"
                 tasks[path, stage] = bar.add_task(label.replace("[", "\\["), total=total)
             bar.update(tasks[path, stage], completed=done, total=total)
 
@@ -62,9 +65,14 @@ def _lines() -> FileProgress:
         if time.monotonic() - last >= LINE_S:
             last = time.monotonic()
             share = f"{100 * done / total:.0f} %" if total else f"{done} samples"
-            print(f"  {path.name}: {stage} {share}", file=sys.stderr, flush=True)
+            print(f"  {printable(path.name)}: {stage} {share}", file=sys.stderr, flush=True)
 
     return callback
+
+
+def printable(name: str | Path) -> str:
+    """A file name on one line of any terminal: line breaks, commands and odd bytes as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
 
 
 def _json(path: Path, stage: str, done: int, total: int | None) -> None:

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from zoo.applications.demo import demonstrate, excerpt, generated
+from zoo.applications.places import find_audio
 from zoo.applications.separate import DEFAULT_MODEL, Result, separate_files
-from zoo.cli.progress import showing
+from zoo.cli.progress import printable, showing
 from zoo.errors import ZooError
 from zoo.release import from_pretrained
 from zoo.separator import Separator
@@ -44,6 +47,7 @@ def separate_songs(request: Request) -> int:
     if request.bits is not None and request.bits not in SUBTYPES:
         raise ZooError(f"--bits {request.bits}; expected one of {', '.join(SUBTYPES)}.")
     talk = _Talk(as_json=request.progress == "json")
+    find_audio(request.inputs)  # before a model is loaded, or even downloaded: a typing error shows
     model = _load(request.model, request.device, talk)
     done = failed = 0
     with showing(request.progress) as progress:
@@ -75,22 +79,24 @@ def show_demo(name: str | None, output: str, use_generated: bool, device: str) -
     references, rate = generated() if use_generated else excerpt()
     result = demonstrate(model, references, rate, Path(output))
     title = "generated music" if use_generated else 'an excerpt of "Lithium" (CC0)'
-    print(f"{next(iter(references.values())).shape[1] / rate:.0f} s of {title}, SDR in dB:")
+    seconds = next(iter(references.values())).shape[1] / rate
+    print(f"{seconds:.0f} s of {title}, SDR in dB against the true sources:")
     print(f"  {'source':<14}{'estimate':>9}{'mixture':>9}{'gain':>8}")
     for source, (ours, before) in result.scores.items():
         print(f"  {source:<14}{ours:>9.2f}{before:>9.2f}{ours - before:>+8.2f}")
-    print(f"stems and spectrograms.png are in {result.folder}{'/' if output else ''}")
+    print(f"stems and spectrograms.png are in {printable(result.folder)}/")
 
 
 def _load(name: str | None, device: str, talk: _Talk) -> Separator:
-    model = from_pretrained(name or DEFAULT_MODEL).on(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    talk.say(f"device: {device}")
     if name is None:
         talk.say(
-            f"no model named: {DEFAULT_MODEL}, which is for research: 16 kHz, trained on karaoke "
-            "clips of MIR-1K; `zoo list` shows others"
+            f"no -m, so {DEFAULT_MODEL} is taken: for research only, 16 kHz, learnt from karaoke "
+            "clips; `zoo list` shows others"
         )
-    talk.say(f"on {model.device}")
-    return model
+    return from_pretrained(name or DEFAULT_MODEL).on(device)
 
 
 def _sources(request: Request, model: Separator) -> list[str] | None:
@@ -125,14 +131,16 @@ class _Talk:
             print(json.dumps(facts), flush=True)
             return
         if result.error:
-            print(f"error: {result.error}", file=sys.stderr, flush=True)
+            reason = str(result.error).replace(str(result.path), printable(result.path))
+            print(f"error: {reason}", file=sys.stderr, flush=True)
             return
-        names = ", ".join(path.name for path in result.files)
-        folder = result.files[0].parent
+        names = ", ".join(printable(path.name) for path in result.files)
+        folder, song = printable(result.files[0].parent), printable(result.path)
         if result.kept:
-            self.say(f"{result.path}: {folder}/ has {names} already; --overwrite makes them anew")
+            made = f" ({result.notes[0]})" if result.notes else ""
+            self.say(f"{song}: {folder}/ has {names} already{made}; --overwrite makes them anew")
             return
-        self.say(f"{result.path} -> {folder}/: {names} ({seconds:.1f} s)")
+        self.say(f"{song} -> {folder}/: {names} ({seconds:.1f} s)")
         for note in result.notes:
             if note not in self.told:
                 self.told.add(note)

@@ -12,7 +12,7 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.data import Dataset as TorchDataset
 
 from zoo.audio import resample
@@ -78,40 +78,46 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         swap_channels: float,
         speed: tuple[float, float],
     ) -> None:
-        self.tracks, self.format, self.segment, self.seed = list(tracks), format, segment, seed
+        self.format, self.segment, self.seed = format, segment, seed
         self.remix, self.gain, self.swap_channels, self.speed = remix, gain, swap_channels, speed
-        self.having = {s: [t for t in self.tracks if t.knows(s)] for s in format.sources}
+        self.having = {s: [t for t in tracks if t.knows(s)] for s in format.sources}
+        self.some = [t for t in tracks if any(t.knows(s) for s in format.sources)]
         for source, having in self.having.items():
             if not having:
                 raise DatasetError(
                     f"no training track has the source {source!r}; sources there are: "
-                    f"{', '.join(sorted({s for t in self.tracks for s in t.sources}))}. "
+                    f"{', '.join(sorted({s for t in tracks for s in t.sources}))}. "
                     "Set the model's sources to the data's."
                 )
 
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Tensor]:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, *position]))
         remixed = rng.random() < self.remix
-        song = self.tracks[rng.integers(len(self.tracks))]
+        song = self.some[rng.integers(len(self.some))]
         where, speed = rng.random(), self._drawn_speed(rng)
-        references: list[np.ndarray | None] = []
+        cuts: list[np.ndarray] = []
         known: list[bool] = []
         for source in self.format.sources:
             if remixed:
                 song = self.having[source][rng.integers(len(self.having[source]))]
                 where, speed = rng.random(), self._drawn_speed(rng)
             known.append(song.knows(source))
-            if known[-1]:
-                references.append(self._augmented(self._cut(song, source, where, speed), rng))
-            else:
-                references.append(None)
-        silent = np.zeros_like(next(r for r in references if r is not None))
-        return {
-            "references": torch.from_numpy(
-                np.stack([silent if r is None else r for r in references])
-            ),
-            "known": torch.tensor(known),
-        }
+            cuts.append(self._cut(song, source if known[-1] else "mixture", where, speed))
+        if not all(known):
+            self._leave_the_rest(cuts, known)
+        references = np.stack([self._augmented(cut, rng) for cut in cuts])
+        return {"references": torch.from_numpy(references), "known": torch.tensor(known)}
+
+    def _leave_the_rest(self, cuts: list[np.ndarray], known: list[bool]) -> None:
+        """Put what a song's known sources leave in place of the first unknown, silence in the others.
+
+        It has no loss, but it sounds in the mixture.
+        """
+        sounds = sum(cut for cut, k in zip(cuts, known, strict=True) if k)
+        first, *others = [j for j, k in enumerate(known) if not k]
+        cuts[first] = cuts[first] - sounds
+        for j in others:
+            cuts[j] = np.zeros_like(cuts[j])
 
     def _drawn_speed(self, rng: np.random.Generator) -> float:
         slow, fast = self.speed
@@ -123,7 +129,8 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         A track shorter than a segment is padded with zeros, the share ``where`` of them before it.
         """
         rate = self.format.rate or track.rate
-        length = math.ceil(self.segment * track.rate / rate * speed)
+        # As `Format.read` rounds the rate: else a sample may be missing in the end.
+        length = math.ceil(self.segment * round(track.rate * speed) / rate)
         start = int(where * max(0, track.samples - length + 1))
         signal = self.format.read(track, source, start, length, speed)[:, : self.segment]
         missing = self.segment - signal.shape[1]
@@ -138,11 +145,17 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         return signal * gain
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """The positions ``(epoch, index)`` of one epoch, dealt out to the processes of a run."""
+class EpochSampler(DistributedSampler[tuple[int, int]]):
+    """The positions ``(epoch, index)`` of one epoch, dealt out to the processes of a run.
+
+    All get equally many, so that none waits for another; a rest is left out. It calls itself a
+    distributed sampler so that Lightning does not deal out the examples once more.
+    """
 
     def __init__(self, n_examples: int, rank: int = 0, n_ranks: int = 1) -> None:
-        self.n_examples, self.rank, self.n_ranks = n_examples, rank, n_ranks
+        # Not the parent's, which would look at the data set and the process group.
+        self.n_each = n_examples // n_ranks
+        self.rank, self.n_ranks = rank, n_ranks
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -150,10 +163,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        yield from ((self.epoch, i) for i in range(self.rank, self.n_examples, self.n_ranks))
+        yield from ((self.epoch, self.rank + i * self.n_ranks) for i in range(self.n_each))
 
     def __len__(self) -> int:
-        return len(range(self.rank, self.n_examples, self.n_ranks))
+        return self.n_each
 
 
 class WholeTracks(TorchDataset[dict[str, Any]]):

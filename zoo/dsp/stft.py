@@ -18,7 +18,7 @@ class STFT(nn.Module):
     the last frame is centred on its end or behind it, so every sample lies under full overlap.
 
     Args:
-        n_fft: window and transform length in samples.
+        n_fft: window and transform length in samples, even.
         hop: samples between frames; at most half of ``n_fft``, else samples would be lost.
     """
 
@@ -26,8 +26,10 @@ class STFT(nn.Module):
 
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
-        if not 0 < hop <= n_fft // 2:
-            raise ValueError(f"hop {hop} must lie between 1 and half of n_fft {n_fft}")
+        if n_fft % 2 or not 0 < hop <= n_fft // 2:
+            raise ValueError(
+                f"hop {hop} must lie between 1 and half of n_fft {n_fft}, which is to be even"
+            )
         self.n_fft, self.hop = n_fft, hop
         # Not part of a checkpoint: it follows from n_fft.
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)

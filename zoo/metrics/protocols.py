@@ -18,6 +18,7 @@ from zoo.metrics.bsseval import bss_eval_sources
 from zoo.metrics.sdr import framewise_sdr
 
 PROTOCOLS = ("mir1k", "sisec2018")
+WHOLE_TRACK = ("mir1k",)  # those that score a track as one frame
 
 Scores = dict[str, Any]
 
@@ -80,6 +81,7 @@ def _mir1k(
     result: Scores = {"samples": references.shape[-1]}
     for j, name in enumerate(sources):
         result |= {
+            f"SDR_{name}": float(sdr[j]),
             f"NSDR_{name}": float(sdr[j] - before[j]),
             f"SIR_{name}": float(sir[j]),
             f"SAR_{name}": float(sar[j]),

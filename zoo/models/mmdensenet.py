@@ -153,11 +153,15 @@ class MMDenseNet(Separator):
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
         self.targets = tuple(self.sources if targets is None else targets)
-        if not set(self.targets) <= set(self.sources) or len(self.sources) - len(self.targets) > 1:
+        unknown = set(self.targets) - set(self.sources)
+        n_distinct, n_sources = len(set(self.targets)), len(self.sources)
+        if unknown or not self.targets or not len(self.targets) == n_distinct >= n_sources - 1:
             raise RecipeError(
                 f"targets {list(self.targets)} of sources {list(self.sources)}; expected all of "
                 "them, or all but one, which is the mixture minus the others."
             )
+        _one_of("covariance", covariance, ("chunk", "song"))
+        _one_of("wiener_reg", wiener_reg, ("relative", "norbert", "pinv"))
         self.segment_frames = segment_frames
         self.wiener_iterations, self.wiener_reg = wiener_iterations, wiener_reg
         self.covariance = covariance
@@ -190,10 +194,11 @@ class MMDenseNet(Separator):
     def context(self) -> int | None:
         """Frames that the network reads on each side, and the windows around them.
 
-        None where the Wiener filter's covariances change with the chunk; with one channel they do
-        not.
+        None where the Wiener filter's covariances change with the chunk (with one channel they do
+        not), or its regulariser, which the rules but ``"relative"`` take from the loudest bin.
         """
-        if self.wiener_iterations and self.channels > 1 and self.covariance == "chunk":
+        changes = self.wiener_reg != "relative" or (self.channels > 1 and not self.surveys)
+        if self.wiener_iterations and changes:
             return None
         return self._network.context_frames() * self.stft.hop + self.stft.n_fft
 
@@ -214,13 +219,17 @@ class MMDenseNet(Separator):
     def forward(self, mixture: Tensor, state: State = None) -> Tensor:
         """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``."""
         spectrum = self.stft(mixture)
+        magnitudes = self.magnitudes(spectrum)
+        covariances = state["covariances"] if state else None
+        if covariances is None and self.surveys:
+            covariances = spatial_covariances(*self._statistics(magnitudes, spectrum))
         estimates = wiener(
-            self.magnitudes(spectrum),
+            magnitudes,
             spectrum,
             iterations=self.wiener_iterations,
             reg=self.wiener_reg,
             residual=self._has_residual,
-            covariances=state["covariances"] if state else None,
+            covariances=covariances,
         )
         signals = self.stft.inverse(estimates[:, : len(self.targets)], mixture.shape[-1])
         named = dict(zip(self.targets, signals.unbind(1), strict=True))
@@ -234,15 +243,17 @@ class MMDenseNet(Separator):
         totals: tuple[Tensor, Tensor] | None = None
         for mixture, keep in chunks:
             spectrum = self.stft(mixture)
-            estimates = initial_estimates(
-                self.magnitudes(spectrum), spectrum, residual=self._has_residual
-            )
             ends = keep.stop >= mixture.shape[-1]
             frames = slice(-(-keep.start // hop), None if ends else -(-keep.stop // hop))
-            part = spatial_statistics(estimates[..., frames])
+            part = self._statistics(self.magnitudes(spectrum)[..., frames], spectrum[..., frames])
             totals = part if totals is None else (totals[0] + part[0], totals[1] + part[1])
         assert totals is not None
         return {"covariances": spatial_covariances(*totals)}
+
+    def _statistics(self, magnitudes: Tensor, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """What the covariances of a song are made of, summed over some of its frames."""
+        residual = self._has_residual
+        return spatial_statistics(initial_estimates(magnitudes, spectrum, residual=residual))
 
     def magnitudes(self, spectrum: Tensor) -> Tensor:
         """Magnitudes of the targets, ``(B, J, C, F, N)``, of a mixture's spectrum ``(B, C, F, N)``.
@@ -300,7 +311,8 @@ class MMDenseNet(Separator):
         count = 0
         for batch in data.statistics_batches(N_STATISTICS_BATCHES):
             mixture = batch["references"].sum(1).mean(1).to(self.device)  # mono
-            magnitude = self.stft(mixture).abs()[:, :-1].double()  # (B, F, N)
+            # (B, F, N); summed on the CPU, since Apple's GPUs have no double precision
+            magnitude = self.stft(mixture).abs()[:, :-1].cpu().double()
             total = total + magnitude.sum((0, 2))
             total_squares = total_squares + magnitude.square().sum((0, 2))
             count += magnitude.shape[0] * magnitude.shape[2]

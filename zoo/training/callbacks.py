@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -24,7 +25,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import WandbLogger
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+import zoo
 from zoo.errors import ZooError
+from zoo.metrics.protocols import WHOLE_TRACK
 from zoo.separator import Separator, versions
 from zoo.streaming import separate_tensor
 from zoo.training.loggers import Rows
@@ -298,6 +301,47 @@ class KeepStems(Callback):
         """Save one track's estimates."""
         if hasattr(outputs, "save"):
             outputs.save(self.folder / str(batch["name"]).replace(os.sep, "_"))
+
+
+class KeepScores(Callback):
+    """Writes what ``test`` measured, one file per track in museval's form.
+
+    Only for protocols that score a track as a whole; frames of others are not kept.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the scores of all tracks."""
+        model = cast(Separator, pl_module)
+        if model.protocol not in WHOLE_TRACK:
+            return
+        facts = {
+            "protocol": model.protocol,
+            "evaluator": f"zoo {zoo.__version__}",
+            "model": model.architecture,
+            **model.info,
+            "versions": versions(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for scores in model.scores:
+            text = json.dumps({"targets": _targets(scores, model), "zoo": facts}, indent=1)
+            name = str(scores["track"]).replace(os.sep, "_")
+            (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _targets(scores: dict[str, Any], model: Separator) -> list[dict[str, Any]]:
+    """The figures of a track, ``<metric>_<source>``, as museval groups them."""
+    duration = scores["samples"] / (model.sample_rate or scores["rate"])
+    targets = []
+    for source in model.sources:
+        ending = f"_{source}"
+        metrics = {k.removesuffix(ending): v for k, v in scores.items() if k.endswith(ending)}
+        if metrics:
+            frame = {"time": 0.0, "duration": duration, "metrics": metrics}
+            targets.append({"name": source, "frames": [frame]})
+    return targets
 
 
 def commit() -> str:
