@@ -233,7 +233,7 @@ def test_a_bar_shows_any_name(work, release, capsys):
         (["a.wav", "--device", "toaster"], "toaster"),
         (["a.wav", "--progress", "loud"], "json"),
         (["a.wav", "--overwrit"], "--overwrite"),
-        ([], "INPUTS"),
+        ([], "FILE|FOLDER|PATTERN"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )

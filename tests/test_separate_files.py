@@ -243,6 +243,12 @@ def test_a_pattern_and_a_folder_that_overlap_give_every_file_once(tmp_path):
     assert sorted(p.name for p, _ in found) == ["a.wav", "b.wav", "c.wav"]
 
 
+def test_one_file_under_two_paths_is_one_song(tmp_path, monkeypatch):
+    song = write(tmp_path / "a.wav")
+    monkeypatch.chdir(tmp_path)
+    assert len(find_audio([song, "a.wav", "./a.wav", "."])) == 1
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path):
     write(tmp_path / "[a]*.wav")
     write(tmp_path / "a.wav")
@@ -342,6 +348,15 @@ def test_stems_of_another_model_or_of_other_options_are_not_mixed_with_new_ones(
     assert "another model" in str(by_other.error)
     assert "other options" in str(by_options.error)
     assert contents(tmp_path) == before
+
+
+def test_a_release_that_was_moved_is_the_same_model(tmp_path):
+    song = write(tmp_path / "a.wav")
+    for place, source in (("here", "vocals"), ("there", "other")):
+        model = Halves()
+        model.info = {"release": "halves-noise", "sha256": "12ab", "source": place}
+        run(song, tmp_path / "o", model, sources=["vocals", source])
+    assert {"a/vocals.wav", "a/other.wav"} < set(tree(tmp_path / "o"))
 
 
 def test_stems_that_were_made_by_another_model_are_kept_and_named_so(tmp_path):
@@ -474,6 +489,19 @@ def test_a_disk_that_fills_up_leaves_nothing_of_the_song_and_all_of_the_others(
     assert "the disk is full" in str(next(results).error)
     assert contents(tmp_path / "o") == before
     assert not (tmp_path / "o/b").exists()
+
+
+def test_a_file_that_cannot_grow_is_named_and_nothing_is_left_of_its_song(tmp_path):
+    resource = pytest.importorskip("resource")
+    song = write(tmp_path / "a.wav", noise(1, 60000), subtype="PCM_16")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60000, hard))  # as a disk that is full in the middle
+    try:
+        (result,) = separate_files([song], Halves(), tmp_path / "o", chunk=0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written" in str(result.error)
+    assert tree(tmp_path) == ["a.wav"]
 
 
 def test_a_record_that_does_not_fit_takes_the_song_with_it(tmp_path, monkeypatch):

@@ -40,18 +40,18 @@ def find_audio(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Pat
     Raises:
         AudioFileError: a name that fits nothing, or a folder without audio.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, tuple[Path, Path]] = {}
     for given in inputs:
         path = _existing(os.fspath(given))
         if path is None:
-            for match in _matches(os.fspath(given)):
-                found.setdefault(match, Path(match.name))
+            pairs = [(match, Path(match.name)) for match in _matches(os.fspath(given))]
         elif path.is_dir():
-            for file in _in_folder(path):
-                found.setdefault(file, file.relative_to(path))
+            pairs = [(file, file.relative_to(path)) for file in _in_folder(path)]
         else:
-            found.setdefault(path, Path(path.name))
-    return list(found.items())
+            pairs = [(path, Path(path.name))]
+        for file, below in pairs:
+            found.setdefault(os.path.abspath(file), (file, below))
+    return list(found.values())
 
 
 def _existing(given: str) -> Path | None:

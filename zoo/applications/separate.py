@@ -243,9 +243,12 @@ class _Job:
         record = read_record(self.place.record)
         if record is None:
             return ["not made by the zoo"]
-        if record.get("model") != _plain(self._model()):
-            made_by = record.get("model")
-            name = made_by.get("release") or made_by.get("architecture") if made_by else None
+        made_by, ours = record.get("model"), _plain(self._model())
+        if not isinstance(made_by, dict):
+            return ["made by an unknown model"]
+        # The same release may have been taken from another place.
+        if {**made_by, "source": None} != {**ours, "source": None}:
+            name = made_by.get("release") or made_by.get("architecture")
             return [f"made by another model, {name}"]
         if record.get("arguments") != _plain(self.options):
             return ["made with other options"]

@@ -99,7 +99,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps...")]
 @app.command()
 def separate(
     inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
+        list[str],
+        # Its name says it all: click 8.5 does not show typer's help of an argument.
+        typer.Argument(metavar="FILE|FOLDER|PATTERN...", show_default=False),
     ],
     model: ModelOption = None,
     output: Annotated[

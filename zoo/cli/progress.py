@@ -42,7 +42,10 @@ def _bar() -> Iterator[FileProgress]:
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # Standard output passes through the bar where both are on the terminal, and never else.
+    shared = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar:
         tasks: dict[tuple[Path, str], TaskID] = {}
 
         def callback(path: Path, stage: str, done: int, total: int | None) -> None:

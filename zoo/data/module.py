@@ -109,7 +109,7 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         return {"references": torch.from_numpy(references), "known": torch.tensor(known)}
 
     def _leave_the_rest(self, cuts: list[np.ndarray], known: list[bool]) -> None:
-        """Put what a song's known sources leave in place of the first unknown, silence in the others.
+        """Put what the known sources leave in place of the first unknown, and silence elsewhere.
 
         It has no loss, but it sounds in the mixture.
         """
