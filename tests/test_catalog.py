@@ -6,8 +6,9 @@ import pytest
 
 import zoo
 from zoo import catalog
-from zoo.errors import UnknownModel, ZooError
+from zoo.errors import RecipeError, UnknownModel, ZooError
 from zoo.models import TABLE
+from zoo.weights import facts
 
 PLUGIN = '''
 class Fence:
@@ -60,7 +61,7 @@ def test_the_facts_of_our_systems_are_complete(name):
     assert known.paper and known.summary
     assert known.domain in catalog.DOMAINS
     assert known.tiny
-    assert not known.plugin and not known.error
+    assert not known.plugin
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -139,16 +140,16 @@ def test_a_plugin_is_not_imported_before_it_is_asked_for(install):
 
 def test_the_class_of_a_plugin_gives_its_facts(install):
     install({"fence": "Fence"})
-    fence = catalog.entry("fence")
+    fence = catalog.described("fence")
     assert (fence.paper, fence.domain, fence.trainable) == ("Nobody, 2026", "waveform", False)
     assert (fence.summary, fence.tiny) == ("Splits by a fence.", {"height": 2})
-    assert (fence.plugin, fence.error) == ("zoo-fence", "")
+    assert fence.plugin == "zoo-fence"
     assert zoo.list_models(domain="waveform", trainable=False) == ["fence"]
 
 
 def test_a_plugin_may_say_nothing_of_itself(install):
     install({"bare": "Bare"})
-    bare = catalog.entry("bare")
+    bare = catalog.described("bare")
     assert (bare.summary, bare.domain, bare.trainable, bare.tiny) == ("", "", True, {})
 
 
@@ -167,19 +168,28 @@ def test_a_broken_plugin_is_named_with_its_error(install, text, attribute, said)
         zoo.create("fence")
 
 
-def test_a_broken_plugin_harms_nobody(install):
+def test_a_broken_plugin_harms_nobody(install, caplog):
     install({"fence": "Fence"}, "raise RuntimeError('wrong weather')\n")
     assert {"fence", "mmdensenet"} <= set(zoo.list_models())
     assert zoo.list_models(trainable=True) == [n for n in zoo.list_models() if n != "fence"]
-    assert "wrong weather" in catalog.entry("fence").error
-    assert catalog.entry("fence").tiny == {}
+    assert "wrong weather" in caplog.text
     assert catalog.load("mmdensenet")
 
 
-def test_an_entry_of_a_plugin_has_no_other_attributes(install):
-    install({"fence": "Fence"})
-    with pytest.raises(AttributeError, match="colour"):
-        _ = catalog.entry("fence").colour
+def test_a_misspelt_argument_gets_the_nearest():
+    with pytest.raises(RecipeError, match="mmdensenet has no argument 'chanels'. Did .*'channels'"):
+        zoo.create("mmdensenet", chanels=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_the_table_has_the_size_reach_and_cost_that_are_measured(name):
+    known = catalog.entry(name).facts
+    model = zoo.create(name)
+    described = (list(model.sources), model.sample_rate, model.channels)
+    assert described == (known["sources"], known["sample_rate"], known["channels"])
+    measured = facts(model)
+    assert measured == {key: known[key] for key in measured}
 
 
 def test_a_plugin_with_one_of_our_names_is_an_error_that_names_both(install):

@@ -89,6 +89,33 @@ def test_an_unknown_reference_is_not_scored():
     }
 
 
+def test_frames_and_scores_are_those_of_museval():
+    from zoo.compat import museval
+
+    rng = np.random.default_rng(3)
+    references = rng.standard_normal((2, 2, 4000))
+    references[1, :, 1000:2000] = 0  # nobody is scored in a frame where one is silent
+    references[0, 1, 3000:] = -references[0, 0, 3000:]  # nor where the channels cancel
+    estimates = references + 0.3 * rng.standard_normal(references.shape)
+    estimates[0, :, :1000] = 0  # nor where an estimate is silent
+    theirs = museval.metrics().bss_eval(
+        references.transpose(0, 2, 1), estimates.transpose(0, 2, 1), window=1000, hop=1000
+    )[0]
+    assert np.isfinite(theirs).sum() == 2
+    ours = score(
+        "sisec2018", torch.from_numpy(references), torch.from_numpy(estimates),
+        torch.from_numpy(references.sum(0)), 1000, ["a", "b"],
+    )  # fmt: skip
+    assert ours["SDR_a"] == pytest.approx(np.nanmedian(theirs[0]), abs=1e-6)
+    assert ours["SDR_b"] == pytest.approx(np.nanmedian(theirs[1]), abs=1e-6)
+
+
+def test_mir1k_wants_all_sources_known():
+    x = torch.randn(2, 1, 2000)
+    with pytest.raises(ZooError, match="must be known"):
+        score("mir1k", x, x, x.sum(0), 16000, ["vocals", None])
+
+
 def test_a_protocol_that_does_not_exist_is_named():
     x = torch.randn(1, 1, 100)
     with pytest.raises(ZooError, match="sisec2018"):

@@ -1,26 +1,30 @@
 """The catalog: names of architectures, the facts about them, and the classes behind them.
 
 Ours stand in the table of `zoo.models`.  Packages of others add theirs through the entry-point
-group ``zoo.models`` (name -> ``"package.module:Class"``), where attributes of the class give the
-facts: ``paper``, ``domain``, ``summary``, ``trainable``, ``tiny``; each may be missing.  Nothing is
-imported until a class is asked for, so listing names needs no torch.
+group ``zoo.models`` (name -> ``"package.module:Class"``), where attributes of the class give what
+an `Entry` holds: ``paper``, ``domain``, ``summary``, ``trainable``, ``tiny``, ``facts``; each may
+be missing.  Nothing is imported until a class is asked for, so listing names needs no torch.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import logging
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UnknownModel, ZooError
+from zoo.errors import RecipeError, UnknownModel, ZooError
 from zoo.models import TABLE
 
 if TYPE_CHECKING:
     from zoo.separator import Separator
+
+log = logging.getLogger(__name__)
 
 GROUP = "zoo.models"
 DOMAINS = ("spectrogram", "waveform", "spatial")
@@ -45,52 +49,20 @@ class Entry:
         tiny: further arguments of a small variant, for tests and smoke runs.
         facts: of the default arguments: ``sources``, ``sample_rate``, ``channels``,
             ``parameters``, ``context_s`` (seconds; None: unbounded), ``gflop_per_s`` (of audio).
-        plugin: distribution that brought it; empty for ours.
-        error: why the plug-in cannot be used; empty where it can.
+        plugin: distribution that brought it; empty for ours. All that a plug-in tells of itself
+            beside name and target is had by `described`.
     """
 
     name: str
     target: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    plugin: str = field(default_factory=str)
-    # No defaults on the class: what an instance lacks, `_PluginEntry` looks up.
-    paper: str = field(default_factory=str)
-    domain: str = field(default_factory=str)
-    summary: str = field(default_factory=str)
-    trainable: bool = field(default_factory=lambda: True)
+    paper: str = ""
+    domain: str = ""
+    summary: str = ""
+    trainable: bool = True
     tiny: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    error: str = field(default_factory=str)
-
-
-class _PluginEntry(Entry):
-    """An entry whose facts are read from the class of the plug-in when first asked for."""
-
-    def __init__(self, name: str, target: str, plugin: str) -> None:
-        self.__dict__.update(name=name, target=target, arguments={}, plugin=plugin)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("paper", "domain", "summary", "trainable", "tiny", "facts", "error"):
-            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        self.__dict__.update(self._facts())
-        return self.__dict__[name]
-
-    def _facts(self) -> dict[str, Any]:
-        try:
-            cls = _import(self)
-        except BrokenPlugin as error:
-            facts = {"summary": "broken, see `error`", "error": str(error), "trainable": False}
-            return {"paper": "", "domain": "", "tiny": {}, "facts": {}, **facts}
-        docstring = (cls.__doc__ or "").strip().partition("\n")[0]
-        return {
-            "paper": str(getattr(cls, "paper", "")),
-            "domain": str(getattr(cls, "domain", "")),
-            "summary": str(getattr(cls, "summary", docstring)),
-            "trainable": bool(getattr(cls, "trainable", True)),
-            "tiny": dict(getattr(cls, "tiny", {})),
-            "facts": dict(getattr(cls, "facts", {})),
-            "error": "",
-        }
+    plugin: str = ""
 
 
 def list_models(*, domain: str | None = None, trainable: bool | None = None) -> list[str]:
@@ -110,18 +82,20 @@ def list_models(*, domain: str | None = None, trainable: bool | None = None) -> 
         return sorted(names)
     if domain not in (None, *DOMAINS):
         raise ZooError(f"no domain {domain!r}; expected one of {', '.join(DOMAINS)}.")
-    return sorted(
-        name
-        for name, known in names.items()
-        if domain in (None, known.domain) and trainable in (None, known.trainable)
-        if not known.error
-    )
+    kept = []
+    for name in sorted(names):
+        try:
+            known = described(name)
+        except BrokenPlugin as error:
+            log.warning("left out: %s", error)
+            continue
+        if domain in (None, known.domain) and trainable in (None, known.trainable):
+            kept.append(name)
+    return kept
 
 
 def entry(name: str) -> Entry:
-    """Facts about an architecture; those of a plug-in are read from its class when asked for.
-
-    A broken plug-in has an entry too: ``error`` says what is wrong with it.
+    """An architecture's entry; nothing is imported.
 
     Raises:
         UnknownModel: nothing has this name; the message offers the nearest.
@@ -133,6 +107,29 @@ def entry(name: str) -> Entry:
     nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise UnknownModel(f"no model named {name!r}.{hint} `zoo list` shows them all.")
+
+
+def described(name: str) -> Entry:
+    """An architecture's entry with all facts; those of a plug-in are read from its class.
+
+    Raises:
+        UnknownModel: nothing has this name; the message offers the nearest.
+        BrokenPlugin: it is a plug-in that cannot be imported.
+        ZooError: two architectures have one name.
+    """
+    found = entry(name)
+    if not found.plugin:
+        return found
+    cls = _import(found)
+    return replace(
+        found,
+        paper=str(getattr(cls, "paper", "")),
+        domain=str(getattr(cls, "domain", "")),
+        summary=str(getattr(cls, "summary", (cls.__doc__ or "").strip().partition("\n")[0])),
+        trainable=bool(getattr(cls, "trainable", True)),
+        tiny=dict(getattr(cls, "tiny", {})),
+        facts=dict(getattr(cls, "facts", {})),
+    )
 
 
 def load(name: str) -> type[Separator]:
@@ -156,9 +153,18 @@ def create(name: str, **arguments: Any) -> Separator:
     Raises:
         UnknownModel: nothing has this name; the message offers the nearest.
         BrokenPlugin: it is a plug-in that cannot be imported.
+        RecipeError: it has no such argument; the message offers the nearest.
         ZooError: two architectures have one name.
     """
-    return load(name)(**{**entry(name).arguments, **arguments})
+    cls = load(name)
+    known = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        for argument in arguments:
+            if argument not in known:
+                nearest = difflib.get_close_matches(argument, known, n=1, cutoff=0.5)
+                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"It has {', '.join(known)}."
+                raise RecipeError(f"{name} has no argument {argument!r}. {hint}")
+    return cls(**{**entry(name).arguments, **arguments})
 
 
 def _names() -> dict[str, Entry]:
@@ -178,7 +184,7 @@ def _names() -> dict[str, Entry]:
 @cache
 def _plugins() -> tuple[Entry, ...]:
     """Entries of the installed packages; looked up once, since that reads a file of each."""
-    return tuple(_PluginEntry(p.name, p.value, _package(p)) for p in entry_points(group=GROUP))
+    return tuple(Entry(p.name, p.value, plugin=_package(p)) for p in entry_points(group=GROUP))
 
 
 def _package(point: EntryPoint) -> str:

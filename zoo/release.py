@@ -310,10 +310,12 @@ def locate(name: str | os.PathLike[str], stand_in: bool = True) -> Place:
     text = os.fspath(name)
     if not text:
         raise _unknown(text)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.name in (RECORD, WEIGHTS) and (path.parent / RECORD).is_file():
         path = path.parent
-    if path.is_file() or (path / RECORD).is_file():
+    # A plain file that happens to be called like a release is none.
+    is_checkpoint = path.is_file() and (path.suffix in _FILES or os.sep in text)
+    if is_checkpoint or (path / RECORD).is_file():
         return Place(path.resolve(), str(path))
     if place := _bundled_place(text, stand_in):
         return place

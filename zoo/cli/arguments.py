@@ -231,12 +231,11 @@ def _tiny(model: str) -> tuple[str, dict[str, Any]]:
 
 def _entry_of(model: str) -> Entry | None:
     try:
-        return catalog.entry(model)
+        return catalog.described(model)
     except UnknownModel:
         for name in catalog.list_models():
-            entry = catalog.entry(name)
-            if entry.target.replace(":", ".") == model and entry.tiny:
-                return entry
+            if catalog.entry(name).target.replace(":", ".") == model:
+                return catalog.described(name)
     return None
 
 

@@ -23,9 +23,10 @@ def show_list(pretrained: bool) -> None:
         return
     print("\nArchitectures: lightning fit -c NAME, zoo.create(NAME)")
     entries = [catalog.entry(name) for name in catalog.list_models()]
-    _print_table((e.name, e.domain, e.summary, e.paper) for e in entries)
-    for broken in (e for e in entries if e.error):
-        print(f"  {broken.name}: {broken.error}")
+    # What a plug-in says of itself would cost its import, and torch with it.
+    _print_table(
+        (e.name, e.domain, e.summary or f"plug-in of {e.plugin}", e.paper) for e in entries
+    )
     print(f"\nRecipes: {', '.join(recipes.names())}")
 
 
@@ -35,7 +36,7 @@ def show_info(name: str) -> None:
         release = describe(name)
     except UnknownModel:
         try:
-            _show_architecture(catalog.entry(name))
+            _show_architecture(catalog.described(name))
         except UnknownModel:
             # The release's error also knows the architectures, and offers the nearest of both.
             describe(name)

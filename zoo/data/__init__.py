@@ -54,7 +54,7 @@ def _find_root(id: str, root: str | Path | None) -> Path:
     if root is None:
         base = os.environ.get("ZOO_DATA")
         root = Path(base) / id if base else Path("data") / id
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))
     if not folder.is_dir():
         raise DatasetError(
             f"data set {id!r} was looked for in {folder}, which is no folder; "

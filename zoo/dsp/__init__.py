@@ -1,1 +1,1 @@
-"""Signal processing on tensors: STFT, Wiener filter, chunk arithmetic. Pure functions, no files."""
+"""Signal processing on tensors: STFT and Wiener filter. Pure functions, no files."""

@@ -7,6 +7,8 @@ Reference: E. Vincent, R. Gribonval, C. Fevotte, "Performance measurement in bli
 separation", IEEE TASLP 14(4), 2006.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
@@ -18,13 +20,17 @@ Array = NDArray[np.float64]
 
 
 def bss_eval_sources(
-    references: Array, estimates: Array, n_taps: int = N_TAPS
+    references: Array,
+    estimates: Array,
+    owners: Sequence[int] | None = None,
+    n_taps: int = N_TAPS,
 ) -> tuple[Array, Array, Array]:
-    """SDR, SIR and SAR in dB, each ``(J,)``; estimate j belongs to reference j.
+    """SDR, SIR and SAR in dB, each ``(E,)``.
 
     Args:
         references: mono signals ``(J, T)``, none of them all zero.
-        estimates: ``(J, T)``.
+        estimates: ``(E, T)``; of several systems, if you like: they share the work.
+        owners: the reference of each estimate; by default estimate j belongs to reference j.
         n_taps: length L of the filters.
 
     Notes:
@@ -46,11 +52,12 @@ def bss_eval_sources(
     ridge = np.finfo(np.float64).eps * np.trace(gram) / len(gram) * np.eye(len(gram))
     explained = np.sum(right * cho_solve(cho_factor(gram + ridge), right), axis=0)
     energy = np.sum(np.square(estimates, dtype=np.float64), axis=1)
-    target = np.empty(n_sources)
+    owner = np.arange(n_sources) if owners is None else np.asarray(owners)
+    target = np.empty(len(estimates))
     for j in range(n_sources):
-        own = slice(j * n_taps, (j + 1) * n_taps)
-        solution = cho_solve(cho_factor(gram[own, own] + ridge[own, own]), right[own, j])
-        target[j] = right[own, j] @ solution
+        own, mine = slice(j * n_taps, (j + 1) * n_taps), owner == j
+        projected = cho_solve(cho_factor(gram[own, own] + ridge[own, own]), right[own, mine])
+        target[mine] = np.sum(right[own, mine] * projected, axis=0)
     return (
         _decibel(target, energy - target),
         _decibel(target, explained - target),
@@ -59,6 +66,6 @@ def bss_eval_sources(
 
 
 def _decibel(signal: Array, noise: Array) -> Array:
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         ratio: Array = 10 * np.log10(np.maximum(signal, 0) / np.maximum(noise, 0))
     return ratio

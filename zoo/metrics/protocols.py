@@ -11,11 +11,12 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.bsseval import bss_eval_sources
-from zoo.metrics.sdr import framewise_sdr
+from zoo.metrics.sdr import framewise_sdr, sounding
 
 PROTOCOLS = ("mir1k", "sisec2018")
 WHOLE_TRACK = ("mir1k",)  # those that score a track as one frame
@@ -48,6 +49,10 @@ def score(
         return _mir1k(references, estimates, mixture, sources)
     if protocol == "sisec2018":
         frames = framewise_sdr(references, estimates, frame=rate)
+        # museval's rule: where any reference or estimate is silent, nobody has a score.
+        known = [j for j, name in enumerate(sources) if name]
+        sounds = sounding(torch.cat([references[known], estimates[known]]), frame=rate)
+        frames = torch.where(sounds.all(0), frames, torch.nan)
         named = {
             f"SDR_{name}": float(frames[j].nanmedian()) for j, name in enumerate(sources) if name
         }
@@ -74,12 +79,17 @@ def summarise(protocol: str, scores: list[Scores]) -> dict[str, float]:
 def _mir1k(
     references: Tensor, estimates: Tensor, mixture: Tensor, sources: list[str | None]
 ) -> Scores:
+    names = [name for name in sources if name]
+    if len(names) < len(sources):
+        raise ZooError("protocol 'mir1k' compares sources, so all of them must be known.")
     true = references.double().mean(1).numpy()
     mono = mixture.double().mean(0).numpy()
-    sdr, sir, sar = bss_eval_sources(true, estimates.double().mean(1).numpy())
-    before, _, _ = bss_eval_sources(true, np.stack([mono] * len(true)))
+    n = len(true)
+    signals = np.concatenate([estimates.double().mean(1).numpy(), np.stack([mono] * n)])
+    sdr, sir, sar = bss_eval_sources(true, signals, owners=[*range(n), *range(n)])
+    before = sdr[n:]
     result: Scores = {"samples": references.shape[-1]}
-    for j, name in enumerate(sources):
+    for j, name in enumerate(names):
         result |= {
             f"SDR_{name}": float(sdr[j]),
             f"NSDR_{name}": float(sdr[j] - before[j]),

@@ -74,6 +74,7 @@ from torch.utils.checkpoint import checkpoint
 from zoo.dsp.stft import STFT
 from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
 from zoo.errors import RecipeError, ShapeError
+from zoo.models import TABLE
 from zoo.separator import Separator, State, masked_mean
 
 # Table 1: [growth rate, layers] of dense blocks 1 to 7; the middle one is the coarsest.
@@ -118,10 +119,7 @@ class MMDenseNet(Separator):
 
     channels: int  # the networks are built for a number of them
     architecture = "mmdensenet"
-    tiny: ClassVar = {
-        "sample_rate": 8000, "n_fft": 256, "hop": 128, "segment_frames": 32, "first_maps": 4,
-        "low": [[3, 2]] * 5, "high": [[2, 1]] * 5, "full": [[2, 1]] * 5, "last_block": [2, 1],
-    }  # fmt: skip
+    tiny: ClassVar = TABLE["mmdensenet"]["tiny"]
 
     def __init__(
         self,

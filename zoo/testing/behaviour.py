@@ -36,7 +36,7 @@ def tiny(name: str) -> Separator:
     """The small variant of an architecture, the same at every call, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return catalog.create(name, **catalog.entry(name).tiny).eval()
+        return catalog.create(name, **catalog.described(name).tiny).eval()
 
 
 def noise(model: Separator, n_samples: int, batch: int = 1, seed: int = 0) -> Tensor:
