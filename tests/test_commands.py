@@ -78,7 +78,7 @@ SONG = ["accompaniment.wav", "separation.json", "vocals.wav"]
 def test_the_first_line_names_the_device_and_every_song_has_a_line(work, release, capsys):
     assert separate(release, "a.wav", "b.flac", "-o", "o") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"device: {'cuda' if torch.cuda.is_available() else 'cpu'}"
+    assert lines[0] == f"device: {'cuda:0' if torch.cuda.is_available() else 'cpu'}"
     assert lines[1].startswith("a.wav -> o/a/: vocals.wav, accompaniment.wav (")
     assert "  resampled 16000 -> 8000 Hz and back" in lines
     assert len([line for line in lines if line.startswith("b.flac -> o/b/")]) == 1
@@ -133,6 +133,16 @@ def test_a_picture_is_drawn_on_request(work, release):
     assert Path("o/a/spectrograms.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_was_forgotten_is_drawn_later_and_said(work, release, capsys):
+    separate(release, "a.wav", "-o", "o")
+    capsys.readouterr()
+    assert separate(release, "a.wav", "-o", "o", "--picture") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["a.wav -> o/a/: spectrograms.png of the stems that were there"]
+    assert separate(release, "a.wav", "-o", "o", "--picture") == 0
+    assert "already" in capsys.readouterr().out
+
+
 def test_clipping_is_reported(work, release, capsys, monkeypatch):
     result = application.Result(Path("a.wav"), [Path("o/vocals.wav")], clipped=7)
     monkeypatch.setattr("zoo.cli.separate.separate_files", lambda *_, **__: iter([result]))
@@ -143,9 +153,9 @@ def test_clipping_is_reported(work, release, capsys, monkeypatch):
 def test_without_a_model_the_default_is_named_and_explained(work, release, capsys, monkeypatch):
     asked = []
 
-    def load(name):
+    def load(name, **options):
         asked.append(name)
-        return zoo.from_pretrained(release)
+        return zoo.from_pretrained(release, **options)
 
     monkeypatch.setattr("zoo.cli.separate.from_pretrained", load)
     assert main(["separate", "a.wav", "-o", "o", "--progress", "none"]) == 0
@@ -374,6 +384,12 @@ def test_the_demo_prints_scores_beside_those_of_the_mixture(work, release, capsy
 
 
 # ------------------------------------------------------------------------------- data
+
+
+def test_the_working_directory_can_be_filled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert generate(".") == 0
+    assert tree(".")[0] == "card.json" and Path("train").is_dir()  # it is still the same folder
 
 
 def generate(folder, *words):

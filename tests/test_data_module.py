@@ -425,6 +425,36 @@ def test_without_training_tracks_it_is_said():
         data.train_dataloader()
 
 
+class Process:
+    """A trainer's, one of several."""
+
+    def __init__(self, rank, n_ranks):
+        self.global_rank, self.world_size = rank, n_ranks
+
+
+def test_every_process_measures_the_same_statistics_and_scores_all_tracks():
+    found = []
+    for rank in (0, 1):
+        data = generated(seed=3).obey(toy())
+        data.trainer = Process(rank, 2)
+        found.append(torch.cat([b["references"] for b in data.statistics_batches(2)]))
+        assert [item["name"][-1] for item in data.test_dataloader()] == ["0", "1"]
+        # Lightning leaves such loaders alone.
+        assert isinstance(data.test_dataloader().sampler, torch.utils.data.DistributedSampler)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("batch_size", "n_ranks", "fits"), [(6, 1, 1), (7, 1, 0), (4, 2, 0)])
+def test_an_epoch_without_a_whole_batch_is_refused(batch_size, n_ranks, fits):
+    data = generated().obey(toy())
+    data.batch_size, data.trainer = batch_size, Process(0, n_ranks)
+    if fits:
+        assert len(data.train_dataloader()) == 1
+        return
+    with pytest.raises(DatasetError, match=f"examples_per_epoch is 6.*batch_size is {batch_size}"):
+        data.train_dataloader()
+
+
 def test_statistics_come_from_as_many_batches_as_asked_for():
     data = generated(seed=3).obey(toy())
     batches = list(data.statistics_batches(4))

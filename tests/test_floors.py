@@ -15,7 +15,7 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "errors audio dsp metrics compat",
-            "separator streaming catalog recipes pictures",
+            "separator streaming stems catalog recipes pictures",
             "models data",
             "release weights training",
             "evaluation applications hub testing",

@@ -349,6 +349,10 @@ def test_the_fingerprint_follows_whatever_changes_the_sound():
 
     same = fingerprint()
     assert same == fingerprint()
+    songs = GeneratedSongs(n_train=2, n_valid=1, n_test=1)
+    more = GeneratedSongs(n_train=2, n_valid=1, n_test=5)
+    assert songs.fingerprint(["train", "valid"]) == more.fingerprint(["train", "valid"])
+    assert songs.fingerprint(["test"]) != more.fingerprint(["test"])
     for changes in ({"seed": 1}, {"n_train": 3}, {"seconds": 4}, {"alone": 0.1}):
         assert fingerprint(**changes) != same
 
@@ -427,6 +431,29 @@ def test_a_folder_in_use_is_left_alone(songs, tmp_path):
     with pytest.raises(DatasetError, match="not an empty folder"):
         write(songs, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_two_writers_of_one_folder_do_not_touch_each_other(songs, tmp_path):
+    def another(done, total):
+        if done == total:
+            write(songs, tmp_path / "out", "musdb")
+
+    with pytest.raises(DatasetError, match="out cannot take the songs"):
+        write(songs, tmp_path / "out", progress=another)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert json.loads((tmp_path / "out" / CARD).read_text())["layout"] == "musdb"
+    assert len(list((tmp_path / "out").rglob("mixture.wav"))) == len(songs)
+
+
+@pytest.mark.parametrize("taken", ["valid", CARD])
+def test_an_empty_folder_that_others_fill_meanwhile_gets_nothing(songs, tmp_path, taken):
+    def fill(done, total):
+        if done == total:
+            (tmp_path / taken).write_text("mine")
+
+    with pytest.raises(DatasetError, match="cannot take the songs"):
+        write(songs, tmp_path, progress=fill)
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
 
 
 def test_an_interrupted_writing_leaves_nothing(songs, tmp_path):

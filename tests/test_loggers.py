@@ -157,6 +157,17 @@ def test_a_resumed_run_keeps_its_id_and_a_new_one_does_not(tmp_path):
     assert loggers._identity(tmp_path, resume=False) != first
 
 
+def test_a_user_without_a_home_folder_has_no_key_and_a_logger(no_account, tmp_path, monkeypatch):
+    def homeless(path):
+        return path
+
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setattr("os.path.expanduser", homeless)  # what it does where there is none
+    assert not loggers._has_key("wandb.example")
+    loggers._keep_inside(tmp_path / "wandb")
+    assert os.environ["WANDB_CONFIG_DIR"] == str(tmp_path / "wandb" / "config")
+
+
 def test_a_key_in_netrc_counts(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     path = tmp_path / "netrc"

@@ -1,6 +1,7 @@
 """MMDenseNet as a separator: chunks, Wiener filter, derived source, statistics, training."""
 
 import itertools
+import logging
 import math
 
 import lightning
@@ -419,6 +420,18 @@ def test_a_resumed_run_keeps_its_statistics(tmp_path):
     songs.statistics_batches = None  # and a call would fail
     trainer(tmp_path, max_epochs=2).fit(again, songs, ckpt_path=tmp_path / "last.ckpt")
     assert torch.equal(again.networks["bass"].in_std, network.networks["bass"].in_std)
+
+
+def test_without_a_data_module_it_is_said_that_nothing_is_normalised(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("zoo"), "propagate", True)
+    network = model()
+    loader = data(seed=3).obey(network).train_dataloader()
+    trainer(tmp_path, max_steps=1).fit(network, loader)
+    assert "the networks' input is not normalised" in caplog.text
+    caplog.clear()
+    network = model(normalise=False)
+    trainer(tmp_path, max_steps=1).fit(network, loader)
+    assert "normalised" not in caplog.text
 
 
 @pytest.mark.usefixtures("few_statistics")

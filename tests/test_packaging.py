@@ -158,7 +158,7 @@ def test_every_package_that_the_tests_import_is_declared(project, checkout):
     extras = project["optional-dependencies"]
     declared = requirements([*project["dependencies"], *extras["test"]])
     # Files of the tests import each other by their bare names.
-    own = {path.stem for path in (checkout / "tests").glob("*.py")}
+    own = {canonicalize_name(path.stem) for path in (checkout / "tests").glob("*.py")}
     found = undeclared((checkout / "tests").rglob("*.py"), {*declared, *own})
     assert sorted(set(found)) == []
 

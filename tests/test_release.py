@@ -661,7 +661,7 @@ def test_the_release_stands_in_what_it_separates(tmp_path):
     write(tmp_path / "r")
     model = from_pretrained(tmp_path / "r", device="cpu")
     estimates = model.separate(torch.zeros(1, 500))
-    assert estimates.info["release"] == "learner-noise"
+    assert estimates.info["model"]["release"] == "learner-noise"
 
 
 def test_a_folder_on_disk_comes_before_a_bundled_release(tmp_path, monkeypatch):

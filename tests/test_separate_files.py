@@ -128,9 +128,34 @@ def test_the_record_is_enough_to_repeat_the_run(tmp_path):
     assert record["input"] == str(song)
     assert record["files"] == ["vocals.wav", "other.wav"]
     assert record["model"] == {"architecture": "halves", **model.info}
-    assert record["arguments"] == {"chunk": 0.5, "high_band": "other"}
+    assert record["arguments"] == {
+        "sources": ["vocals", "other"], "chunk": 0.5, "overlap": 0.25, "shifts": 0,
+        "batch_size": 1, "precision": "float32", "high_band": "other", "consistent": False,
+        "device": "cpu", "format": "wav", "subtype": "FLOAT",
+        "template": "{name}/{source}.{format}",
+    }  # fmt: skip
     assert any("44100 -> 16000" in note for note in record["notes"])
-    assert record["versions"]["torch"] == str(torch.__version__)
+    assert record["versions"].keys() == {"zoo", "torch", "lightning", "numpy", "python"}
+
+
+def test_records_of_files_and_of_estimates_have_one_form(tmp_path):
+    song = write(tmp_path / "a.wav")
+    run(song, tmp_path / "o")
+    Halves().separate(song).save(tmp_path / "p")
+    first, second = (json.loads((tmp_path / p).read_text()) for p in
+                     ("o/a/separation.json", "p/separation.json"))  # fmt: skip
+    assert first["arguments"].pop("template")
+    assert first == second
+
+
+def test_an_input_is_opened_once_to_look_at_and_once_to_read(tmp_path, monkeypatch):
+    opened, original = [], zoo.audio.reading.open_audio
+    for module in (zoo.streaming, zoo.audio.reading, zoo.applications.separate):
+        monkeypatch.setattr(
+            module, "open_audio", lambda path: opened.append(path) or original(path), raising=False
+        )
+    run(write(tmp_path / "a.wav"), tmp_path / "o")
+    assert len(opened) == 2
 
 
 def test_a_picture_of_the_middle_is_drawn_beside_the_stems(tmp_path, monkeypatch):
@@ -154,6 +179,79 @@ def test_a_picture_of_the_middle_is_drawn_beside_the_stems(tmp_path, monkeypatch
     assert mixture.shape == (1, PICTURE_S * 1000)
     assert mixture[0].argmax() == 15000
     assert drawn["title"].endswith("0:06 to 0:36")
+
+
+def test_a_picture_is_drawn_of_stems_that_are_there_already(tmp_path, monkeypatch):
+    drawn, figures = {}, zoo.applications.separate.spectrograms
+    monkeypatch.setattr(
+        zoo.applications.separate, "spectrograms",
+        lambda signals, rate, title=None: drawn.update(signals) or figures(signals, rate, title),
+    )  # fmt: skip
+    song = write(tmp_path / "a.wav")
+    run(song, tmp_path / "o", sources=["vocals"])
+    before = contents(tmp_path)
+    model = Halves()
+    (result,) = run(song, tmp_path / "o", model, sources=["vocals"], picture=True)
+    assert (result.kept, result.picture) == (True, tmp_path / "o/a/spectrograms.png")
+    assert model.lengths == []
+    assert {p: b for p, b in contents(tmp_path).items() if p != result.picture} == before
+    drawn.pop("")
+    assert list(drawn) == ["mixture", "vocals"]
+    np.testing.assert_allclose(drawn["vocals"], 0.75 * noise(), atol=1e-6)
+    (again,) = run(song, tmp_path / "o", sources=["vocals"], picture=True)
+    assert again.kept and again.picture is None
+
+
+def test_a_picture_shows_old_and_new_stems_together(tmp_path, monkeypatch):
+    drawn, figures = [], zoo.applications.separate.spectrograms
+    monkeypatch.setattr(
+        zoo.applications.separate, "spectrograms",
+        lambda signals, rate, title=None: drawn.append(signals) or figures(signals, rate, title),
+    )  # fmt: skip
+    song = write(tmp_path / "a.wav")
+    run(song, tmp_path / "o", sources=["vocals"])
+    run(song, tmp_path / "o", picture=True)
+    assert set(drawn[-1]) == {"mixture", "vocals", "other"}
+
+
+@pytest.mark.parametrize("stems", [False, True])
+def test_a_picture_of_somebody_else_is_not_replaced(tmp_path, stems):
+    song, theirs = write(tmp_path / "a.wav"), tmp_path / "o/a/spectrograms.png"
+    if stems:
+        run(song, tmp_path / "o")
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_bytes(b"mine")
+    (result,) = separate_files([song], Halves(), tmp_path / "o", picture=True)
+    assert result.kept if stems else "not made by the zoo" in str(result.error)
+    assert theirs.read_bytes() == b"mine"
+    run(song, tmp_path / "o", picture=True, overwrite=True)
+    assert theirs.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_is_an_input_is_not_replaced(tmp_path):
+    song, picture = write(tmp_path / "a.wav"), write(tmp_path / "o/a/x.wav")
+    picture = picture.rename(tmp_path / "o/a/spectrograms.png")
+    with pytest.raises(ZooError, match="is an input"):
+        run([song, picture], tmp_path / "o", picture=True, overwrite=True)
+
+
+@pytest.mark.parametrize("fault", ["record", "drawing", "folder"])
+def test_a_picture_appears_with_its_stems_or_not_at_all(tmp_path, monkeypatch, fault):
+    def full(self, *_, **__):
+        raise OSError(28, "No space left on device", str(self))
+
+    song = write(tmp_path / "a.wav")
+    if fault == "record":
+        monkeypatch.setattr(Path, "write_text", full)
+    elif fault == "drawing":
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    else:
+        (tmp_path / "o/a/spectrograms.png").mkdir(parents=True)
+    before, model = tree(tmp_path), Halves()
+    (result,) = separate_files([song], model, tmp_path / "o", picture=True, overwrite=True)
+    assert ("is a folder" if fault == "folder" else "No space left") in str(result.error)
+    assert tree(tmp_path) == before
+    assert (model.lengths == []) == (fault == "folder")
 
 
 def test_no_picture_is_left_of_a_song_that_failed(tmp_path):
@@ -504,6 +602,27 @@ def test_a_file_that_cannot_grow_is_named_and_nothing_is_left_of_its_song(tmp_pa
     assert tree(tmp_path) == ["a.wav"]
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_file_that_cannot_get_its_name_takes_those_before_it_back(tmp_path, monkeypatch, earlier):
+    song = write(tmp_path / "a.wav")
+    if earlier:
+        run(song, tmp_path / "o", Halves(shares=(0.5, 0.5)), picture=True)
+    before = contents(tmp_path)
+    close, calls = AudioWriter.close, []
+
+    def refused(self):
+        calls.append(self)
+        if len(calls) == 2:
+            raise PermissionError(13, "Permission denied")
+        close(self)
+
+    monkeypatch.setattr(AudioWriter, "close", refused)
+    (result,) = separate_files([song], Halves(), tmp_path / "o", overwrite=True, picture=True)
+    assert "cannot be written (Permission denied)" in str(result.error)
+    assert contents(tmp_path) == before
+    assert (tmp_path / "o").exists() == earlier
+
+
 def test_a_record_that_does_not_fit_takes_the_song_with_it(tmp_path, monkeypatch):
     def full(self, *_, **__):
         raise OSError(28, "No space left on device", str(self))
@@ -649,6 +768,22 @@ def test_the_demo_leaves_files_of_others_alone_and_repeats_itself(tmp_path):
     assert tree(tmp_path) == ["vocals.wav"]
     demonstrate(model, sources, rate, tmp_path / "o")
     demonstrate(model, sources, rate, tmp_path / "o")
+
+
+def test_the_demo_leaves_a_picture_of_others_alone_and_nothing_half_done(tmp_path, monkeypatch):
+    model = Halves(("vocals",), (0.5,), 44100, 2)
+    (tmp_path / "spectrograms.png").write_bytes(b"mine")
+    with pytest.raises(ZooError, match="not made by the zoo"):
+        demonstrate(model, *excerpt(), tmp_path)
+    assert contents(tmp_path) == {tmp_path / "spectrograms.png": b"mine"}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(AudioFileError, match="No space left"):
+        demonstrate(model, *excerpt(), tmp_path / "o")
+    assert tree(tmp_path) == ["spectrograms.png"]
 
 
 def test_the_demo_refuses_a_model_of_other_sources(tmp_path):

@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import os
+import platform
 
 import lightning
 import numpy as np
@@ -146,6 +148,20 @@ def test_a_model_in_training_is_separated_with_in_evaluation_mode():
     assert torch.equal(model.separate(song)["vocals"], model.separate(song)["vocals"])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_separating_leaves_the_mode_of_every_module_as_it_was(fails):
+    model = Toy().train()
+    model.net[2].eval()  # frozen on purpose
+    before = [module.training for module in model.modules()]
+    assert len(set(before)) == 2
+    if fails:
+        with pytest.raises(ZooError):
+            model.separate(noise(1, 100), sources=["piano"])
+    else:
+        model.separate(noise(1, 100))
+    assert [module.training for module in model.modules()] == before
+
+
 def test_what_was_converted_is_noted():
     notes = Halves().separate(noise(3, 30000), 44100).info["notes"]
     assert any("one by one" in note for note in notes)
@@ -196,7 +212,8 @@ def test_consistent_estimates_of_a_model_sum_to_the_mixture(name, rate):
 def example():
     mixture = noise(2, 480)
     sources = {"vocals": 0.5 * mixture, "drums": 0.25 * mixture}
-    return Estimates(sources, mixture, 8000, {"model": "m", "notes": ["a note"]}), mixture
+    info = {"model": {"architecture": "m"}, "arguments": {"chunk": 2.0}, "notes": ["a note"]}
+    return Estimates(sources, mixture, 8000, info), mixture
 
 
 def test_estimates_are_a_mapping():
@@ -222,6 +239,15 @@ def test_the_residual_is_what_no_source_took():
     torch.testing.assert_close(estimates.residual, 0.25 * mixture)
 
 
+def test_the_residual_of_some_sources_and_that_of_the_model_are_two_things():
+    song = noise(1, 300)
+    estimates = Halves(shares=(0.5, 0.1)).separate(song, sources=["vocals", "residual"])
+    torch.testing.assert_close(estimates["residual"], 0.4 * song)
+    torch.testing.assert_close(estimates.residual, song - sum(estimates.values()))
+    alone = Halves(shares=(0.5, 0.1)).separate(song, sources=["vocals"])
+    torch.testing.assert_close(alone.residual, 0.5 * song)
+
+
 def test_saved_stems_are_the_estimates_with_the_record_beside_them(tmp_path):
     estimates, _ = example()
     paths = estimates.save(tmp_path / "new" / "stems")
@@ -232,8 +258,53 @@ def test_saved_stems_are_the_estimates_with_the_record_beside_them(tmp_path):
         assert torch.equal(torch.from_numpy(stored), signal)  # 32-bit float: bit for bit
     record = json.loads((tmp_path / "new" / "stems" / "separation.json").read_text())
     assert record["files"] == ["vocals.wav", "drums.wav"]
-    assert (record["model"], record["notes"]) == ("m", ["a note"])
-    assert record["zoo"] == zoo.__version__ and record["torch"] == str(torch.__version__)
+    assert (record["model"], record["notes"]) == ({"architecture": "m"}, ["a note"])
+    assert record["arguments"] == {"chunk": 2.0, "format": "wav", "subtype": "FLOAT"}
+    assert record["versions"] == {
+        "zoo": zoo.__version__, "torch": str(torch.__version__), "numpy": np.__version__,
+        "lightning": lightning.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def test_a_record_says_how_the_estimates_were_made(tmp_path):
+    model = Halves()
+    model.info = {"release": "halves-noise", "sha256": "12ab"}
+    song = write(tmp_path / "song.wav", noise(1, 4000), RATE)
+    model.separate(song, sources=["vocals"], overlap=0.1).save(tmp_path / "o")
+    record = json.loads((tmp_path / "o" / "separation.json").read_text())
+    assert record["input"] == str(song)
+    assert record["model"] == {"architecture": "halves", **model.info}
+    assert record["arguments"] == {
+        "sources": ["vocals"], "chunk": 20.0, "overlap": 0.1, "shifts": 0, "batch_size": 1,
+        "precision": "float32", "high_band": "residual", "consistent": False, "device": "cpu",
+        "format": "wav", "subtype": "FLOAT",
+    }  # fmt: skip
+    assert record["notes"] == ["overlap: chunking is exact for this model, so it gains nothing"]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3], ids=["first", "second", "record"])
+def test_stems_that_cannot_all_be_saved_leave_what_was_there(tmp_path, monkeypatch, failing):
+    estimates, _ = example()
+    (tmp_path / "vocals.wav").write_bytes(b"older")
+    calls = []
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(AudioFileError, match="No space left"):
+        estimates.save(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"vocals.wav": b"older"}
+
+
+def test_saving_below_a_file_is_an_error_of_its_own(tmp_path):
+    estimates, _ = example()
+    (tmp_path / "o").write_text("a file")
+    with pytest.raises(AudioFileError, match="cannot be made"):
+        estimates.save(tmp_path / "o" / "deeper")
 
 
 @pytest.mark.parametrize(
@@ -351,8 +422,7 @@ def test_a_model_that_has_separated_is_trained_in_training_mode(tmp_path, frozen
     if frozen:
         model.net[2].eval()  # on purpose, within a model in training mode: left alone
     else:
-        model.separate(noise(1, 100))
-        assert not model.training
+        assert not model.on("cpu").training
     songs = {"n_train": 1, "n_valid": 1, "seconds": 1.0, "sample_rate": 8000, "channels": 1}
     data = SeparationData("generated", arguments=songs, batch_size=1, examples_per_epoch=2)
 

@@ -1,6 +1,7 @@
 """Songs cut into chunks and joined again."""
 
 import logging
+import warnings
 
 import numpy as np
 import pytest
@@ -9,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import Disagreeing, Forgetful, Halves, Loudness, Smoother
 
+from zoo.audio import AudioWriter
 from zoo.errors import ShapeError, ZooError
-from zoo.streaming import ChannelGroups, ChunkPlan, ChunkRunner, TensorSignal, cut, join
+from zoo.streaming import (
+    ChannelGroups,
+    ChunkPlan,
+    ChunkRunner,
+    FileSignal,
+    Separation,
+    TensorSignal,
+    cut,
+    join,
+)
 
 RATE = 16000
 
@@ -157,6 +168,46 @@ def test_consistent_estimates_sum_to_the_mixture(rate):
     assert (Halves(shares=(0.5, 0.1)).separate(song, rate).residual).abs().max() > 0.1
 
 
+@pytest.mark.parametrize(
+    ("sources", "high_band", "holder"),
+    [
+        (("vocals", "drums"), "residual", "drums"),  # somebody must, so the last
+        (("vocals", "other", "drums"), "residual", "other"),
+        (("vocals", "accompaniment", "other"), "residual", "accompaniment"),
+        (("vocals", "other"), "vocals", "vocals"),
+    ],
+)
+def test_consistent_shares_the_band_and_gives_what_lies_above_it_to_one(sources, high_band, holder):
+    shares = (0.4, 0.2, 0.1)[: len(sources)]
+    left = (1 - sum(shares)) / len(shares)
+    estimates = Halves(sources, shares).separate(
+        tones(44100, 500, 12000), 44100, consistent=True, high_band=high_band
+    )
+    for source, share in zip(sources, shares, strict=True):
+        expected = (share + left) * tones(44100, 500)
+        if source == holder:
+            expected = expected + tones(44100, 12000)
+        assert energy(estimates[source] - expected) < 1e-4
+    (note,) = [n for n in estimates.info["notes"] if "above" in n]
+    assert note == f"above 8000 Hz everything stands in {holder}"
+
+
+@pytest.mark.parametrize(
+    ("sources", "asked", "high_band", "takers"),
+    [
+        (("vocals", "accompaniment"), None, "residual", "accompaniment"),
+        (("vocals", "other"), None, "residual", "the residual"),
+        (("vocals", "other"), ["accompaniment"], "residual", "the residual and in accompaniment"),
+        (("vocals", "other"), ["accompaniment"], "other", "other and in accompaniment"),
+        (("vocals", "other"), ["accompaniment"], "vocals", "vocals"),
+    ],
+)
+def test_the_note_names_what_takes_the_high_band(sources, asked, high_band, takers):
+    song = tones(44100, 12000)
+    info = Halves(sources).separate(song, 44100, sources=asked, high_band=high_band).info
+    assert f"above 8000 Hz everything stands in {takers}" in info["notes"]
+
+
 def test_the_accompaniment_is_everything_but_the_vocals():
     song = noise(1, 3000)
     estimates = Halves(shares=(0.5, 0.1)).separate(song, sources=["accompaniment"])
@@ -195,6 +246,51 @@ def test_shifts_average_further_passes_and_say_what_they_are_worth():
     assert any("shifts" in note for note in estimates.info["notes"])
 
 
+def test_an_overlap_that_gains_nothing_is_told_where_it_was_asked_for():
+    song = noise(1, 3000)
+    for context, overlap, told in ((0, 0.4, 1), (0, 0.25, 0), (None, 0.4, 0)):
+        notes = Halves(context=context).separate(song, overlap=overlap).info["notes"]
+        assert sum("overlap" in note for note in notes) == told
+
+
+@pytest.mark.parametrize("chunk", [0.01, 0.25, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("overlap", [0.01, 0.25, 0.5])
+def test_chunks_on_a_coarse_grid_are_faded_and_go_on(chunk, overlap):
+    model = Halves(("all",), (1.0,), context=None, grid=8192)
+    plan = ChunkPlan.of(model, RATE, chunk, overlap)
+    assert plan.hop >= plan.overlap >= 8192
+    assert plan.hop % 8192 == plan.overlap % 8192 == 0
+    assert ChunkPlan.of(model, RATE, chunk, 0).overlap == 0
+
+
+def test_short_chunks_on_a_coarse_grid_make_no_step():
+    model = Disagreeing()
+    model._grid = 4096
+    level = model.separate(noise(1, 5 * RATE), chunk=0.25)["level"][0]
+    assert level.diff().abs().max() <= 1.01 / 4096
+
+
+def test_progress_takes_what_a_compressed_file_announces_as_its_total(tmp_path):
+    path, seen = tmp_path / "song.mp3", []
+    with AudioWriter(path, RATE, 1) as writer:
+        writer.write(0.1 * noise(1, 3 * RATE).numpy())
+    signal = FileSignal(path)
+    assert signal.samples is None
+    estimates = Halves().separate(path, chunk=0.5, progress=lambda *a: seen.append(a))
+    assert {total for _, _, total in seen} == {signal.announced}
+    assert abs(signal.announced - 3 * RATE) < 4000
+    assert seen[-1][1] == estimates["vocals"].shape[1]
+
+
+def test_progress_never_counts_beyond_its_total():
+    signal, seen = TensorSignal(noise(1, 50000), RATE), []
+    signal.samples, signal.announced = None, 30000
+    for _ in Separation(Halves(), signal, chunk=0.5, progress=lambda *a: seen.append(a)):
+        pass
+    assert seen[0][2] == 30000
+    assert seen[-1] == ("separate", 50000, 50000)
+
+
 def test_progress_counts_up_to_the_length_of_the_song():
     seen = []
     Halves().separate(noise(1, 50000), chunk=0.5, progress=lambda *a: seen.append(a))
@@ -220,6 +316,36 @@ def test_nan_is_refused_with_its_place():
 def test_integers_are_scaled_to_full_scale():
     signal = TensorSignal(np.array([[-32768, 16384]], dtype=np.int16), 16000)
     assert signal.signal.tolist() == [[-1.0, 0.5]]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_the_silence_of_8_unsigned_bits_is_128(kind):
+    signal = TensorSignal(kind(np.array([[0, 128, 192]], dtype=np.uint8)), 16000)
+    assert signal.signal.tolist() == [[-1.0, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, bool, complex, object])
+def test_numbers_without_a_known_full_scale_are_refused(dtype):
+    with pytest.raises(ShapeError, match=np.dtype(dtype).name):
+        TensorSignal(np.zeros((1, 5), dtype), 16000)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", ">i4", ">f4", "<f8", ">f8", "f2", np.longdouble])
+def test_arrays_of_any_byte_order_and_stride_are_taken(dtype):
+    x = np.arange(6).reshape(2, 3).astype(dtype)
+    scale = -np.iinfo(x.dtype).min if x.dtype.kind == "i" else 1
+    for array in (x, x[:, ::-1], x[::-1], np.asfortranarray(x), x.T[:2]):
+        signal = TensorSignal(array, 16000).signal
+        assert signal.dtype == torch.float32
+        assert (signal * scale).tolist() == array.astype(float).tolist()
+
+
+def test_an_array_that_must_not_be_written_is_taken_in_silence():
+    x = np.ones((1, 4), np.float32)
+    x.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TensorSignal(x, 16000).signal.tolist() == [[1.0] * 4]
 
 
 @pytest.mark.parametrize(

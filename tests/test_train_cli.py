@@ -1,24 +1,34 @@
 """The training commands: what they accept, what they say, and what a run leaves behind."""
 
 import csv
+import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
+from trainable_toy import Toy
 
 from zoo import catalog
-from zoo.cli import reading
+from zoo.cli import main, reading
+from zoo.cli import train as cli_train
 from zoo.cli.arguments import Content, prepare
 from zoo.cli.train import lightning_main, run
-from zoo.errors import RecipeError
+from zoo.data import open_dataset
+from zoo.errors import DatasetError, RecipeError
+from zoo.release import sha256_of
+from zoo.training.callbacks import write_whole
+from zoo.weights import write_release
 
 RECIPE = """\
 model:
@@ -54,6 +64,9 @@ DATA = [
     "--data.dataset=folder", "--data.root=songs", "--data.examples_per_epoch=8",
     "--data.batch_size=4", "--wandb=off", "--examples_every=0",
 ]  # fmt: skip
+
+
+FREEZE = ["--trainer.max_epochs=1", "--optimizer.lr=0.0"]
 
 
 def fit(*words):
@@ -258,6 +271,11 @@ def test_text_that_is_not_utf8_is_told_in_two_lines(tmp_path):
         reading.read(tmp_path / "r.yaml")
 
 
+def test_a_recipe_that_cannot_be_opened_names_a_command_that_exists(tmp_path):
+    with pytest.raises(RecipeError, match="hint: `zoo list` shows the recipes"):
+        reading.read(tmp_path)
+
+
 # ----------------------------------------------------------------- names, variants, tiny
 
 
@@ -395,10 +413,140 @@ def test_a_second_run_in_the_same_folder_works(work):
         assert fit("-c", "toy.yaml", f"--trainer.max_epochs={epochs}") == 0
     assert len(rows("runs/toy")) == 1
     assert Path("runs/toy/metrics-1.csv").is_file()
-    assert sorted(p.name for p in Path("runs/toy/checkpoints").iterdir()) == [
-        "best.ckpt",
-        "last.ckpt",
-    ]
+
+
+def test_a_second_run_in_the_same_folder_keeps_the_checkpoints_of_the_first(work, capsys):
+    assert fit("-c", "toy.yaml") == 0
+    folder = Path("runs/toy")
+    first = {p.name: p.read_bytes() for p in (folder / "checkpoints").iterdir()}
+    assert sorted(first) == ["best.ckpt", "config.yaml", "last.ckpt"]
+    assert fit("-c", "toy.yaml", "--model.width=9", "--data.examples_per_epoch=3") == 2
+    assert {p.name: p.read_bytes() for p in (folder / "checkpoints").iterdir()} == first
+    for n in (1, 2):
+        assert fit("-c", "toy.yaml", *FREEZE, "--model.width=9") == 0
+        assert f"are in runs/toy/checkpoints-{n} now" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in (folder / "checkpoints-1").iterdir()} == first
+    assert fit("-c", "toy.yaml", "--ckpt_path=last", "--model.width=9") == 0
+    assert not (folder / "checkpoints-3").exists()
+    # And they can be used as before: their own recipe lies beside them.
+    assert run(["validate", "--ckpt_path=runs/toy/checkpoints-1/best.ckpt"]) == 0
+
+
+def test_a_run_that_continues_a_checkpoint_from_elsewhere_keeps_those_it_finds(work):
+    for folder in ("a", "b"):
+        assert fit("-c", "toy.yaml", *FREEZE, f"--run_dir={folder}") == 0
+    assert fit("-c", "toy.yaml", "--ckpt_path=a/checkpoints/last.ckpt", "--run_dir=b") == 0
+    assert Path("b/checkpoints-1/last.ckpt").is_file()
+
+
+def test_the_recipe_of_a_release_and_a_recipe_with_data_have_folders_of_their_own():
+    def folder(*words):
+        return prepare("fit", words).name
+
+    assert folder("-c", "mmdensenet", "-c", "data/mir1k") == "mmdensenet-mir1k"
+    assert folder("-c", "releases/mmdensenet-mir1k") == "releases/mmdensenet-mir1k"
+    assert folder("-c", "mmdensenet", "-c", "hardware/cpu-smoke") == "mmdensenet-cpu-smoke"
+
+
+def test_without_validation_tracks_the_best_is_the_last(work, capsys):
+    words = ["-c", "toy.yaml", "--data.dataset=generated", "--model.sources=[vocals, drums]"]
+    songs = "{n_train: 1, n_valid: 0, n_test: 1, seconds: 2, sample_rate: 16000, channels: 1}"
+    words += ["--data.batch_size=4", "--data.examples_per_epoch=4", f"--data.arguments={songs}"]
+    assert run(["fit", *words, "--wandb=off"]) == 0
+    best = weights("runs/toy/checkpoints/best.ckpt")
+    last = weights("runs/toy/checkpoints/last.ckpt")
+    assert all(torch.equal(best[name], last[name]) for name in last)
+    assert "no SDR, and the best checkpoint is the last" in capsys.readouterr().err
+
+
+def test_a_faulty_test_song_does_not_stop_a_training(work):
+    Path("songs/test/song3/vocals.wav").write_bytes(b"no sound")
+    assert fit("-c", "toy.yaml", *FREEZE) == 0
+
+
+# ----------------------------------------------------------------- scores and stems
+
+
+def test_a_score_file_tells_all_that_its_figures_depend_on(work, monkeypatch):
+    monkeypatch.setattr("zoo.data.folder.Folder.protocol", "mir1k")
+    assert fit("-c", "toy.yaml", *FREEZE) == 0
+    assert run(["test", "-c", "toy.yaml", *DATA, "--ckpt_path=last", "--seed_everything=7"]) == 0
+    facts = json.loads(Path("runs/toy/scores/song3.json").read_text())["zoo"]
+    assert facts["arguments"]["width"] == 8
+    assert (facts["seed"], facts["protocol"], facts["release"]) == (7, "mir1k", None)
+    assert facts["sha256"] == sha256_of(Path("runs/toy/checkpoints/last.ckpt"))
+    expected = open_dataset("folder", "songs").fingerprint(["test"])
+    assert facts["data"] == f"folder {expected}"
+
+
+def test_scores_of_an_earlier_test_go_and_other_files_stay(work, monkeypatch):
+    monkeypatch.setattr("zoo.data.folder.Folder.protocol", "mir1k")
+    folder = Path("r/scores")
+    folder.mkdir(parents=True)
+    (folder / "gone.json").write_text('{"targets": [], "zoo": {}}')
+    others = {"museval.json": '{"targets": []}', "list.json": "[1]", "torn.json": "{", "a.txt": ""}
+    for name, text in others.items():
+        (folder / name).write_text(text)
+    assert run(["test", "-c", "toy.yaml", *DATA, "--run_dir=r"]) == 0
+    assert {p.name for p in folder.iterdir()} == {*others, "song3.json"}
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_only_the_first_process_writes_scores_and_stems(work, monkeypatch, command):
+    monkeypatch.setattr("zoo.data.folder.Folder.protocol", "mir1k")
+    monkeypatch.setattr("lightning.pytorch.Trainer.is_global_zero", False)
+    assert run([command, "-c", "toy.yaml", *DATA, "--run_dir=r"]) == 0
+    assert not list(Path("r").glob("s*/*"))
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "a.json", "\ud800")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ----------------------------------------------------------------- several processes
+
+
+def test_all_processes_take_the_score_of_the_first():
+    """A last digit, or a source that only one can score, must not set them apart."""
+    model, logged = Toy(), {}
+    model.log = lambda name, value, **_: logged.update({name: value})
+    model.scores = [{"track": "a", "vocals": 1.0, "accompaniment": 5.0}]
+    model._trainer = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda _: {"vocals": 2.0}))
+    model.on_validation_epoch_end()
+    assert logged == {"val/sdr_vocals": 2.0, "val/sdr": 2.0}
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_write_everything_once(work):
+    """As `python -m zoo fit` starts them."""
+    songs = "{n_train: 1, n_valid: 2, n_test: 1, seconds: 2, sample_rate: 8000}"
+    words = ["--model=mmdensenet", "--tiny", "--data.dataset=generated",
+             f"--data.arguments={songs}", "--data.batch_size=2", "--data.examples_per_epoch=8",
+             "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu",
+             "--trainer.max_epochs=1", "--wandb=off", "--examples_every=0"]  # fmt: skip
+    command = [sys.executable, "-m", "zoo", "fit", *words]
+    done = subprocess.run(
+        command, cwd=work, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    folder = work / "runs" / "mmdensenet"
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    kept = {f"checkpoints/{name}" for name in ("last.ckpt", "best.ckpt", "config.yaml")}
+    assert found == {"config.yaml", "metrics.csv"} | kept
+    (row,) = rows(folder)
+    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert content["global_step"] == 2  # 8 examples, 2 at a time in each of two processes
+    # The score of both tracks, whichever process it is: that of one process alone.
+    # (the recipe beside the checkpoint asks for two)
+    one = ["--trainer.devices=1", "--trainer.strategy=auto", "--run_dir=v"]
+    alone = run(["validate", f"--ckpt_path={folder}/checkpoints/last.ckpt", *one])
+    assert alone == 0
+    with open("v/validate.csv", newline="") as file:
+        sdr = float(next(csv.DictReader(file))["val/sdr"])
+    assert float(row["val/sdr"]) == pytest.approx(sdr, abs=1e-3)
+    assert len([line for line in done.stderr.splitlines() if line.startswith("done: ")]) == 1
 
 
 def test_the_optimiser_of_the_recipe_wins_over_the_models_own(work):
@@ -447,7 +595,191 @@ def test_init_from_refuses_weights_of_which_nothing_fits(work, capsys):
 def test_init_from_names_a_file_that_is_no_checkpoint(work, capsys):
     Path("text.ckpt").write_text("no weights")
     assert fit("-c", "toy.yaml", "--init_from=text.ckpt") == 2
-    assert "'text.ckpt' cannot be read as a checkpoint" in told(capsys)
+    assert "text.ckpt is damaged or no checkpoint" in told(capsys)
+
+
+def test_init_from_takes_the_wrappers_of_other_programs_off_the_names(work):
+    assert fit("-c", "toy.yaml", *FREEZE, "--run_dir=a") == 0
+    state = weights("a/checkpoints/last.ckpt")
+    torch.save({"state_dict": {f"module.{k}": v + 1 for k, v in state.items()}}, "ddp.ckpt")
+    assert fit("-c", "toy.yaml", *FREEZE, "--init_from=ddp.ckpt", "--run_dir=b") == 0
+    assert torch.equal(weights("b/checkpoints/last.ckpt")["net.0.bias"], state["net.0.bias"] + 1)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_other_commands_use_the_weights_of_init_from(work, capsys, command):
+    assert fit("-c", "toy.yaml", *FREEZE, "--run_dir=a") == 0
+    capsys.readouterr()
+    words = ["-c", "toy.yaml", *DATA, "--init_from=a/checkpoints/last.ckpt", "--run_dir=b"]
+    assert run([command, *words]) == 0
+    said = capsys.readouterr().err
+    assert "took 4 of 4 tensors" in said and "untrained" not in said
+    assert run([command, *words, "--model.width=9"]) == 2
+    assert "only 1 of the 4 tensors of 'a/checkpoints/last.ckpt' fits" in told(capsys)
+
+
+def test_validation_with_init_from_scores_those_weights(work):
+    assert fit("-c", "toy.yaml", "--run_dir=a") == 0
+    words = ["-c", "toy.yaml", *DATA, "--init_from=a/checkpoints/last.ckpt", "--run_dir=b"]
+    assert run(["validate", *words]) == 0
+    with open("b/validate.csv", newline="") as file:
+        sdr = float(next(csv.DictReader(file))["val/sdr"])
+    assert sdr == pytest.approx(float(rows("a")[-1]["val/sdr"]), abs=1e-5)
+
+
+def test_a_release_can_be_scored_by_its_folder_and_the_file_says_which(work, monkeypatch):
+    monkeypatch.setitem(catalog.TABLE, "toy", {"target": "trainable_toy:Toy", "tiny": {"width": 4}})
+    monkeypatch.setattr("zoo.data.folder.Folder.protocol", "mir1k")
+    licence = {"code": "MIT", "weights": "CC0-1.0", "data": "CC0-1.0"}
+    write_release("toy-noise", Toy(width=8), name="toy-noise", licence=licence, trained_on="noise")
+    assert run(["test", "-c", "toy.yaml", *DATA, "--init_from=toy-noise", "--run_dir=b"]) == 0
+    facts = json.loads(Path("b/scores/song3.json").read_text())["zoo"]
+    assert facts["release"] == "toy-noise"
+    assert facts["sha256"] == sha256_of(Path("toy-noise/model.safetensors"))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_name_that_init_from_does_not_know_is_an_error_everywhere(work, capsys, command):
+    assert fit("-c", "toy.yaml", *FREEZE) == 0
+    capsys.readouterr()
+    words = [command, "-c", "toy.yaml", *DATA, "--init_from=no-such-release"]
+    for more in ([], ["--ckpt_path=last"]):
+        assert run([*words, *more]) == 2
+        assert "no release named 'no-such-release'" in told(capsys)
+
+
+# ----------------------------------------------------------------- errors of the user
+
+
+CONSTRUCTORS = {
+    ("--model.head=foo",): ("model: head is 'foo'", "it must be one of 'conv_relu'"),
+    ("--model.targets=[piano]",): ("model: targets ['piano'] of sources", "expected all of them"),
+    ("--model.hop=400",): ("model: hop 400 must lie between 1 and half of n_fft 256", "change it"),
+    ("--model.low=[]",): ("model: 0 dense blocks given", "a chain goes down and up again"),
+    ("--data.batch_size=0",): ("data: batch_size is 0", "it must be at least 1"),
+    ("--data.examples_per_epoch=0",): ("data: examples_per_epoch is 0", "it must be at least 1"),
+    ("--data.n_workers=-1",): ("data: n_workers is -1", "it must be 0 or more"),
+    ("--data.seed=-1",): ("data: seed is -1", "it must be 0 or more"),
+    ("--data.remix=1.5",): ("data: remix is 1.5", "it must be a probability"),
+    ("--data.swap_channels=-1",): ("data: swap_channels is -1", "it must be a probability"),
+    ("--data.speed=[0,1]",): ("data: speed is [0.0, 1.0]", "it must be [slowest, fastest]"),
+    ("--data.gain=[2,1]",): ("data: gain is [2.0, 1.0]", "it must be [lowest, highest]"),
+    ("--data.valid_seconds=0",): ("data: valid_seconds is 0", "it must be above 0"),
+    ("--data.dataset=dsd100",): ("data: no data set named 'dsd100'", "-c data/generated needs no"),
+    ("--data.dataset=mir1k",): ("data: data set 'mir1k' was looked for", "-c data/generated needs"),
+    ("--trainer.accelerator=tpu",): ("trainer: ", "--trainer.accelerator=auto takes"),
+    ("--trainer.strategy=foo",): ("trainer: You selected an invalid strategy", "--debug shows"),
+    ("--run_dir=toy.yaml/x",): ("run_dir toy.yaml/x: ", "name another with --run_dir"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CONSTRUCTORS)
+def test_what_a_part_refuses_is_told_in_two_lines(work, capsys, words):
+    base = ["fit", "--model=mmdensenet", "--tiny", "--data.dataset=generated", "--wandb=off"]
+    assert run([*base, *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in said if line[:7] != "recipe "] == ["error", "hint"]
+    assert said[-2].startswith(f"error: {CONSTRUCTORS[words][0]}")
+    assert said[-1].startswith(f"hint: {CONSTRUCTORS[words][1]}")
+
+
+def test_a_graphics_card_that_is_not_there_is_told_in_two_lines(work, capsys, monkeypatch):
+    for kind in ("CUDA", "MPS"):
+        monkeypatch.setattr(
+            f"lightning.pytorch.accelerators.{kind}Accelerator.is_available", lambda: False
+        )
+    assert fit("-c", "toy.yaml", "--trainer.accelerator=gpu") == 2
+    assert told(capsys) == (
+        "error: trainer: No supported gpu backend found!\n"
+        "hint: --trainer.accelerator=auto takes what this machine has"
+    )
+
+
+def test_the_file_and_line_of_a_refused_value_are_told(work, capsys):
+    Path("bad.yaml").write_text("model:\n  class_path: mmdensenet\n  init_args:\n    head: foo\n")
+    assert fit("-c", "bad.yaml") == 2
+    assert told(capsys).startswith("error: bad.yaml, line 4: model: head is 'foo'\n")
+
+
+def test_a_damaged_checkpoint_is_told_before_a_trainer_is_made(work, capsys, monkeypatch):
+    monkeypatch.setattr("zoo.cli.lightning_cli.wandb_logger", pytest.fail)
+    Path("bad.ckpt").write_bytes(b"PK\x03\x04 no more")
+    for command in ("fit", "test"):
+        assert run([command, "-c", "toy.yaml", *DATA, "--ckpt_path=bad.ckpt"]) == 2
+        assert told(capsys).startswith("error: bad.ckpt is damaged")
+
+
+def test_a_checkpoint_of_another_size_is_told_in_a_sentence(work, capsys):
+    assert fit("-c", "toy.yaml", *FREEZE) == 0
+    capsys.readouterr()
+    for command in ("fit", "test"):
+        assert run([command, "-c", "toy.yaml", *DATA, "--ckpt_path=last", "--model.width=9"]) == 2
+        (line,) = told(capsys).splitlines()
+        assert "last.ckpt: 'net.0.weight' has shape (8, 1, 15), expected (9, 1, 15)" in line
+
+
+def test_weights_alone_cannot_be_continued(work, capsys):
+    torch.save({"state_dict": Toy(width=8).state_dict()}, "weights.ckpt")
+    assert fit("-c", "toy.yaml", "--ckpt_path=weights.ckpt") == 2
+    assert "weights.ckpt is no checkpoint of `zoo fit`. --init_from takes" in told(capsys)
+
+
+@pytest.fixture
+def disk(work):
+    """Mounts a disk in the memory, by its options."""
+    folder = work / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command).returncode:
+            pytest.skip("no disk can be mounted here")
+
+    yield mount
+    subprocess.run(["umount", str(folder)], stderr=subprocess.DEVNULL)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_checkpoint(disk, capsys):
+    disk("size=40k")  # for the recipe, not for a checkpoint
+    assert fit("-c", "toy.yaml", "--run_dir=disk/run", "--model.width=64") == 2
+    assert "No space left on device\nhint: free some space" in told(capsys)
+    assert [p.name for p in Path("disk/run/checkpoints").iterdir()] == ["config.yaml"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_work(disk, capsys):
+    disk("ro")
+    assert fit("-c", "toy.yaml", "--run_dir=disk/run") == 2
+    assert "disk cannot be written to\nhint: name another" in told(capsys)
+
+
+def test_an_epoch_of_less_than_one_batch_is_refused(work, capsys):
+    assert fit("-c", "toy.yaml", "--data.examples_per_epoch=3") == 2
+    assert "examples_per_epoch is 3, which is not one batch: batch_size is 4" in told(capsys)
+
+
+def test_a_track_that_a_loading_process_cannot_read_is_told_in_a_line(work, capsys):
+    noise = np.zeros(16000, "float32")
+    soundfile.write("songs/train/song0/vocals.wav", noise, 16000)  # half as long as the other
+    assert fit("-c", "toy.yaml", "--data.n_workers=1") == 2
+    assert len(told(capsys).splitlines()) == 1
+    text = "Caught X in worker.\nOriginal Traceback:\n  File 'a'\nzoo.errors.DatasetError: oh no"
+    assert cli_train._message(DatasetError(text)) == "oh no"
+
+
+# ----------------------------------------------------------------- what is printed
+
+
+def test_every_line_is_printed_once_through_the_command_zoo(work, capsys):
+    log = logging.getLogger("zoo")
+    before = log.handlers, log.propagate, log.level
+    log.handlers = []
+    try:
+        assert main(["fit", "-c", "toy.yaml", *DATA, *FREEZE]) == 0
+    finally:
+        log.handlers, log.propagate, _ = before
+        log.setLevel(before[2])
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(set(said)) == 3, said  # what runs where, an epoch, done
 
 
 # ----------------------------------------------------------------- resuming

@@ -7,12 +7,11 @@ rate, channel count and length come from here.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,11 +21,18 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo.audio import AudioWriter
 from zoo.errors import ZooError
 from zoo.metrics.protocols import score, summarise
 from zoo.metrics.sdr import framewise_sdr
-from zoo.streaming import FileSignal, Progress, Separation, TensorSignal, separate_tensor
+from zoo.stems import RECORD, record, to_text, together, versions
+from zoo.streaming import (
+    OVERLAP,
+    FileSignal,
+    Progress,
+    Separation,
+    TensorSignal,
+    separate_tensor,
+)
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +132,7 @@ class Separator(lightning.LightningModule):
         *,
         sources: Sequence[str] | None = None,
         chunk: float | None = None,
-        overlap: float = 0.25,
+        overlap: float = OVERLAP,
         shifts: int = 0,
         batch_size: int = 1,
         precision: str = "float32",
@@ -141,16 +147,19 @@ class Separator(lightning.LightningModule):
             audio: a path, or an array or tensor ``(channels, samples)`` or ``(samples,)``.
             rate: of an array or tensor, in Hz; the model's own by default.
             sources: which to give; beside the model's own, ``accompaniment`` is everything but the
-                vocals, ``no_<source>`` everything but another, ``residual`` what no source took.
-                All of the model's own by default.
+                vocals, ``no_<source>`` everything but another, ``residual`` the mixture minus all
+                of the model's own, asked for or not. All of the model's own by default.
             chunk: seconds of music computed at once; less needs less memory.
             overlap: share of a chunk that fades into the next, where the model needs it.
             shifts: further passes over a delayed mixture, averaged; slower, sometimes better.
             batch_size: chunks computed at once.
             precision: ``"float32"`` or ``"bf16"``.
-            high_band: who takes what lies above the model's band, in a file of a higher rate:
-                ``"residual"`` (and with it the accompaniment) or the name of a source.
-            consistent: share the residual among the sources, so that they sum to the mixture.
+            high_band: the source that takes what lies above the model's band, in a file of a
+                higher rate. ``"residual"``: the model's accompaniment if it has one, else the
+                residual; or, as none may be left with ``consistent``, its source ``other``, else
+                its last.
+            consistent: share the residual within the band among the model's sources, so that they
+                sum to the mixture.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``...
             progress: called with stage, samples done and samples in all (or None).
 
@@ -166,17 +175,38 @@ class Separator(lightning.LightningModule):
             if rate is None:
                 raise ZooError("an array without its rate; pass rate= in Hz.")
             signal = TensorSignal(audio, rate)
-        separation = Separation(
-            self.on(device), signal, sources, chunk, overlap, shifts, batch_size, precision,
-            high_band, consistent, progress,
-        )  # fmt: skip
-        mixtures, estimates = zip(*separation, strict=True)
+        with self._mode_kept():
+            separation = Separation(
+                self.on(device), signal, sources, chunk, overlap, shifts, batch_size, precision,
+                high_band, consistent, progress,
+            )  # fmt: skip
+            mixtures, estimates = zip(*separation, strict=True)
         return Estimates(
             dict(zip(separation.names, torch.cat(estimates, dim=-1), strict=True)),
             torch.cat(mixtures, dim=-1),
             signal.rate,
-            {"model": self.architecture, **self.info, "notes": separation.notes},
+            {
+                "input": to_text(signal.path.resolve()) if isinstance(signal, FileSignal) else None,
+                "model": self.identity,
+                "arguments": separation.arguments,
+                "notes": separation.notes,
+            },
         )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The architecture and what a release says of itself, for records."""
+        return {"architecture": self.architecture, **self.info}
+
+    @contextmanager
+    def _mode_kept(self) -> Iterator[None]:
+        """Modules in training mode are so again afterwards: a callback may separate in between."""
+        training = [module for module in self.modules() if module.training]
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def on(self, device: str = "auto") -> Separator:
         """This system in eval mode on a device; ``auto`` takes an NVIDIA GPU where there is one."""
@@ -229,7 +259,7 @@ class Separator(lightning.LightningModule):
         mixture = batch["mixture"]
         estimates = separate_tensor(self, mixture)[0]
         named = dict(zip(self.sources, estimates, strict=True))
-        info = {"model": self.architecture, **self.info, "track": batch["name"], "notes": []}
+        info = {"track": batch["name"], "model": self.identity, "arguments": {}, "notes": []}
         return Estimates(named, mixture[0].cpu(), int(self.sample_rate or batch["rate"]), info)
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
@@ -242,7 +272,11 @@ class Separator(lightning.LightningModule):
             values = [s[name] for s in self.scores if math.isfinite(s.get(name, math.nan))]
             if values:
                 means[name] = sum(values) / len(values)
-                self.log(f"val/sdr_{name}", means[name], sync_dist=True)
+        if self._trainer is not None:
+            # Every process has scored every track; a last digit must not set them apart.
+            means = self._trainer.strategy.broadcast(means)
+        for name, mean in means.items():
+            self.log(f"val/sdr_{name}", mean, sync_dist=True)
         if means:
             mean = sum(means.values()) / len(means)
             self.log("val/sdr", mean, prog_bar=True, sync_dist=True)
@@ -291,7 +325,7 @@ class Estimates(Mapping[str, Tensor]):
         self.rate = rate
         """In Hz; that of the input."""
         self.info = info
-        """Model, notes on what was converted, locations of objects."""
+        """Input, model, arguments, notes on what was converted, locations of objects."""
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._sources:
@@ -310,43 +344,41 @@ class Estimates(Mapping[str, Tensor]):
 
     @property
     def residual(self) -> Tensor:
-        """The mixture minus the sum of these estimates, ``(channels, samples)``."""
+        """The mixture minus the sum of these estimates, ``(channels, samples)``.
+
+        An entry called ``residual`` is something else where not all of the model's sources were
+        asked for: the mixture minus all of them.
+        """
         return self._mixture - torch.stack(list(self._sources.values())).sum(0)
 
     def save(
         self, folder: str | os.PathLike[str], format: str = "wav", subtype: str | None = None
     ) -> list[Path]:
-        """Write ``folder/<source>.<format>`` and ``separation.json`` beside them.
+        """Write ``folder/<source>.<format>`` and ``separation.json`` beside them, all or nothing.
 
         Args:
             folder: made when missing; files of these names in it are replaced.
             format: extension of a format that `zoo.audio` writes.
-            subtype: such as ``"PCM_24"``; 32-bit float where the format has it by default.
+            subtype: such as ``"PCM_24"``; by default the best that the format has, 32-bit float in
+                wave files.
 
         Returns:
             The audio files.
+
+        Raises:
+            AudioFileError: a file cannot be written so, or there.
         """
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, signal in self._sources.items():
-            path = target / f"{name}.{format.lstrip('.')}"
-            chosen = subtype or ("FLOAT" if path.suffix == ".wav" else None)
-            with AudioWriter(path, self.rate, signal.shape[0], chosen) as writer:
+        target, kind = Path(folder), format.lstrip(".")
+        paths = [target / f"{name}.{kind}" for name in self._sources]
+        with together() as bundle:
+            for path, signal in zip(paths, self._sources.values(), strict=True):
+                writer = bundle.audio(path, self.rate, signal.shape[0], subtype)
                 writer.write(signal.numpy())
-            paths.append(path)
-        record = {"files": [p.name for p in paths], **self.info, **versions()}
-        (target / "separation.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+                subtype = writer.subtype
+            names = [path.name for path in paths]
+            text = record(self.info, names, format=kind, subtype=subtype)
+            bundle.add(target / RECORD, lambda hidden: hidden.write_text(text, encoding="utf-8"))
         return paths
-
-
-def versions() -> dict[str, str]:
-    """Versions that a repeat of a run would need."""
-    return {
-        "zoo": zoo.__version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
 
 
 def masked_mean(per_source: Tensor, known: Tensor) -> Tensor:

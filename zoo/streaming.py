@@ -17,13 +17,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.audio import Resampler, open_audio
+from zoo.audio.pcm import to_float
 from zoo.errors import ShapeError, ZooError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int | None], None]  # stage, samples done, samples in all if known
 
 CHUNK_S = 20.0  # seconds of new signal per chunk: memory stays near 1 GB, context costs little
+OVERLAP = 0.25  # of a chunk, where neighbours are cross-faded
 BLOCK_S = 1.0  # seconds read from a file at once
 
 
@@ -45,6 +47,7 @@ class Signal(Protocol):
 
     rate: int
     channels: int
+    announced: int | None  # length for a progress bar, not to be relied on
     notes: list[str]
 
     @property
@@ -64,6 +67,8 @@ class FileSignal:
         self.path = Path(path)
         with open_audio(self.path) as reader:
             self.rate, self.channels, self.samples = reader.rate, reader.channels, reader.samples
+            self.announced = reader.announced
+            self.is_float, self.bits = reader.is_float, reader.bits
             self.notes = list(reader.notes)
 
     def blocks(self) -> Iterator[Tensor]:
@@ -78,25 +83,22 @@ class TensorSignal:
     """A signal in memory.
 
     Args:
-        signal: ``(T,)`` or ``(C, T)``; integers are scaled by the range of their type.
+        signal: ``(T,)`` or ``(C, T)``; integers are scaled by the range of their type, of which
+            8-bit unsigned ones have their zero at 128, as in audio files.
         rate: in Hz.
 
     Raises:
-        ShapeError: another number of axes, no samples, more than 64 channels.
+        ShapeError: another number of axes, no samples, more than 64 channels, another type.
         ZooError: a value that is not finite.
     """
 
     def __init__(self, signal: Tensor | np.ndarray, rate: int) -> None:
-        x = torch.as_tensor(signal).detach().cpu()
-        if not x.is_floating_point():
-            if x.dtype == torch.bool or x.is_complex():
-                raise ShapeError(f"audio of type {x.dtype}; expected real numbers")
-            x = x.to(torch.float64) / -float(torch.iinfo(x.dtype).min or -255)
+        x = _as_float32(signal)
         if x.ndim == 1:
             x = x[None]
         if x.ndim != 2 or x.shape[1] == 0 or not 1 <= x.shape[0] <= 64:
             raise ShapeError(
-                f"audio of shape {tuple(torch.as_tensor(signal).shape)}; expected "
+                f"audio of shape {tuple(np.shape(signal))}; expected "
                 "(channels, samples) with at least one sample and at most 64 channels. "
                 "Transpose it if samples come first."
             )
@@ -105,13 +107,36 @@ class TensorSignal:
             raise ZooError(
                 f"audio with NaN or infinity at sample {where}; repair the signal first."
             )
-        self.signal = x.to(torch.float32)
+        self.signal = x
         self.rate, self.channels, self.samples = int(rate), x.shape[0], x.shape[1]
+        self.announced: int | None = self.samples
         self.notes: list[str] = []
 
     def blocks(self) -> Iterator[Tensor]:
         """The signal in blocks of a second."""
         yield from self.signal.split(max(1, round(BLOCK_S * self.rate)), dim=1)
+
+
+def _as_float32(signal: Tensor | np.ndarray) -> Tensor:
+    """A signal of any type, byte order and strides on the CPU; shared where it is float32."""
+    if isinstance(signal, Tensor):
+        signal = signal.detach().cpu()
+        if signal.is_floating_point():
+            return signal.to(torch.float32)
+        signal = signal.numpy()
+    x = np.asarray(signal)
+    if x.dtype.kind not in "fi" and x.dtype != np.uint8:
+        raise ShapeError(
+            f"audio of type {x.dtype}; expected floats, signed integers or 8-bit unsigned ones. "
+            "Convert it to float32 with full scale 1 first."
+        )
+    if x.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # the infinity is reported
+            x = x.astype(np.float32, copy=False)
+    else:
+        x = to_float(x)
+    # torch knows neither negative strides nor memory that must not be written.
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
 
 # --------------------------------------------------------------------------- chunks
@@ -133,7 +158,8 @@ class ChunkPlan:
     def of(model: Separator, rate: int, chunk: float | None, overlap: float) -> ChunkPlan:
         """The plan for a model: ``chunk`` in seconds, ``overlap`` as a share of it where used.
 
-        Borders lie on multiples of ``model.grid``, so the context is rounded up to it as well.
+        Borders lie on multiples of ``model.grid``, so the context is rounded up to it as well, and
+        no fade is shorter than it: on a coarse grid a short chunk grows by as much.
         """
         seconds = CHUNK_S if chunk is None else chunk
         if not 0 < seconds < float("inf") or not 0 <= overlap <= 0.5:
@@ -145,7 +171,9 @@ class ChunkPlan:
         length = max(1, round(seconds * rate / grid)) * grid
         if model.context is not None:
             return ChunkPlan(hop=length, context=-(-model.context // grid) * grid)
-        faded = round(length * overlap / grid) * grid
+        if not overlap:
+            return ChunkPlan(hop=length)
+        faded = max(grid, min(round(length * overlap / grid), length // grid // 2) * grid)
         return ChunkPlan(hop=max(grid, length - faded), overlap=faded)
 
     def halved(self, grid: int) -> ChunkPlan | None:
@@ -406,7 +434,7 @@ class Separation:
     signal: Signal
     sources: Iterable[str] | None = None
     chunk: float | None = None
-    overlap: float = 0.25
+    overlap: float = OVERLAP
     shifts: int = 0
     batch_size: int = 1
     precision: str = "float32"
@@ -433,22 +461,55 @@ class Separation:
                 f"high_band {self.high_band!r}; expected 'residual' or one of {', '.join(own)}."
             )
         self.names = wanted
+        self.holder = self._holder(own)
         needed = self._needed(own)
         if set(needed) != set(own):
             self.model, note = self.model.only(needed)
             self.notes += [note] if note else []
         if self.model.context is not None and self.shifts:
             self.notes.append("shifts: chunking is exact for this model, so they gain little")
+        if self.model.context is not None and self.overlap != OVERLAP:
+            self.notes.append("overlap: chunking is exact for this model, so it gains nothing")
         self.rate = self.model.sample_rate or self.signal.rate
         self.groups = ChannelGroups(self.signal.channels, self.model.channels)
         self.notes += [self.groups.note] if self.groups.note else []
         if self.rate != self.signal.rate:
             self.notes.append(f"resampled {self.signal.rate} -> {self.rate} Hz and back")
         if self.rate < self.signal.rate:
-            holder = self.high_band
-            if holder == "residual" and "accompaniment" in (*self.names, *self.model.sources):
-                holder = "residual and the accompaniment"
-            self.notes.append(f"above {self.rate // 2} Hz everything stands in the {holder}")
+            takers = [f"the {self.holder}" if self.holder == "residual" else self.holder]
+            takers += [
+                opposite
+                for opposite, name in self.opposites.items()
+                if opposite in self.names and name != self.holder
+            ]
+            self.notes.append(
+                f"above {self.rate // 2} Hz everything stands in {' and in '.join(takers)}"
+            )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a repeat needs to be told, defaults spelled out; plain JSON values."""
+        return {
+            "sources": list(self.names),
+            "chunk": CHUNK_S if self.chunk is None else self.chunk,
+            "overlap": self.overlap,
+            "shifts": self.shifts,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "high_band": self.high_band,
+            "consistent": self.consistent,
+            "device": str(self.model.device),
+        }
+
+    def _holder(self, own: tuple[str, ...]) -> str:
+        """The one source, or the residual, that what lies above the model's band stands in."""
+        if self.high_band != "residual":
+            return self.high_band
+        if "accompaniment" in own:
+            return "accompaniment"
+        if not self.consistent:
+            return "residual"
+        return "other" if "other" in own else own[-1]  # the sources must sum to the mixture
 
     def _needed(self, own: tuple[str, ...]) -> tuple[str, ...]:
         """The model's sources that must be computed for the ones asked for."""
@@ -482,7 +543,10 @@ class Separation:
 
     def _report(self, stage: str, done: int) -> None:
         if self.progress:
-            self.progress(stage, done, self.signal.samples)
+            total = self.signal.samples
+            if total is None and self.signal.announced is not None:
+                total = max(done, self.signal.announced)
+            self.progress(stage, done, total)
 
     def _model_blocks(self, stage: str, copy: _Fifo | None) -> Iterator[Tensor]:
         """The signal as the model takes it: ``(G, C_model, n)`` at the model's rate."""
@@ -527,12 +591,8 @@ class Separation:
         own = self.model.sources
         sources = dict(zip(own, estimates, strict=False))
         if len(estimates) > len(own):  # the mixture came along: what is missing in it lies above
-            band = mixture - estimates[-1]
-            holder = self.high_band
-            if holder == "residual":
-                holder = "accompaniment"
-            if holder in sources:
-                sources[holder] = sources[holder] + band
+            if self.holder in sources:
+                sources[self.holder] = sources[self.holder] + (mixture - estimates[-1])
         residual = mixture - torch.stack(list(sources.values())).sum(0)
         if self.consistent:
             sources = {name: x + residual / len(sources) for name, x in sources.items()}
@@ -583,7 +643,7 @@ def separate_tensor(model: Separator, mixture: Tensor, chunk: float | None = Non
     Returns:
         Estimates ``(B, J, C, T)`` on the CPU.
     """
-    plan = ChunkPlan.of(model, model.sample_rate or 44100, chunk, overlap=0.25)
+    plan = ChunkPlan.of(model, model.sample_rate or 44100, chunk, overlap=OVERLAP)
     runner = ChunkRunner(model, plan)
     if model.surveys:
         runner.state = runner.survey([mixture])

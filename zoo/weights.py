@@ -97,7 +97,7 @@ def load_release(folder: str | os.PathLike[str]) -> Separator:
     release = read_release(folder)
     assert release.folder is not None
     model = _build(release.architecture, release.arguments, str(release.folder))
-    _load_state(model, _read_tensors(release.folder / WEIGHTS), str(release.folder))
+    load_state(model, read_tensors(release.folder / WEIGHTS), str(release.folder))
     model.info = {
         "release": release.name,
         "sha256": release.sha256[WEIGHTS],
@@ -118,7 +118,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Separator:
         ReleaseError: no such file, not a checkpoint of Lightning, of an architecture that is not in
             the catalog, or with keys that do not fit.
     """
-    content = _read_checkpoint(Path(path))
+    content = read_checkpoint(Path(path))
     hyper_parameters, state = content.get("hyper_parameters"), content.get("state_dict")
     if not (isinstance(hyper_parameters, dict) and isinstance(state, dict) and _is_state(state)):
         raise ReleaseError(
@@ -130,7 +130,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Separator:
     if arguments.get("architecture") == architecture:
         del arguments["architecture"]
     model = _build(architecture, arguments, str(path))
-    _load_state(model, strip_prefixes(state, model.state_dict()), str(path))
+    load_state(model, strip_prefixes(state, model.state_dict()), str(path))
     model.info = {
         "release": None,
         "sha256": sha256_of(Path(path)),
@@ -198,8 +198,12 @@ def _build(architecture: str, arguments: Mapping[str, Any], where: str) -> Separ
             ) from error
 
 
-def _load_state(model: Separator, state: Mapping[str, Tensor], where: str) -> None:
-    """Give a model its weights; every key must be there, no other, in the right shape."""
+def load_state(model: Separator, state: Mapping[str, Tensor], where: str) -> None:
+    """Give a model its weights; every key must be there, no other, in the right shape.
+
+    Raises:
+        ReleaseError: ``where``, the first fault, and how many there are.
+    """
     own = model.state_dict()
     faults = [f"key {key!r} is missing" for key in own if key not in state]
     faults += [f"key {key!r} is unknown to {model.architecture}" for key in state if key not in own]
@@ -217,15 +221,24 @@ def _load_state(model: Separator, state: Mapping[str, Tensor], where: str) -> No
     model.load_state_dict(state)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Raises:
+        ReleaseError: it is none.
+    """
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ReleaseError(f"{path} is no safetensors file: {_line(error)}") from error
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, if it is tensors and plain values."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, if it is tensors and plain values.
+
+    Raises:
+        ReleaseError: no such file, damaged, or with an object that could run code.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -326,7 +339,7 @@ def _compare_golden(model: Separator, precision: str) -> float:
         )
     if precision not in _TOLERANCES:
         raise ReleaseError(f"precision {precision!r}; expected {' or '.join(_TOLERANCES)}.")
-    pair = _read_tensors(Path(source) / GOLDEN)
+    pair = read_tensors(Path(source) / GOLDEN)
     if pair.keys() != {"mixture", "estimates"}:
         raise ReleaseError(f"{source}: {GOLDEN} holds {sorted(pair)}; expected mixture, estimates.")
     estimates = _estimate(model, pair["mixture"], precision)
@@ -499,7 +512,7 @@ def _stored_state(model: Separator, precision: str) -> dict[str, Tensor]:
 def _write_golden(draft: Path, release: Release) -> None:
     """The golden pair of the weights as stored, by a model made as every reader will make it."""
     model = _build(release.architecture, release.arguments, release.name)
-    _load_state(model, _read_tensors(draft / WEIGHTS), release.name)
+    load_state(model, read_tensors(draft / WEIGHTS), release.name)
     mixture = golden_mixture(model.sample_rate, model.channels)
     estimates = _estimate(model, mixture)
     if not estimates.isfinite().all():
@@ -552,6 +565,9 @@ __all__ = [
     "golden_mixture",
     "load_checkpoint",
     "load_release",
+    "load_state",
+    "read_checkpoint",
+    "read_tensors",
     "strip_prefixes",
     "verify",
     "write_release",

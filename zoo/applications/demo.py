@@ -14,9 +14,11 @@ from zoo.audio import read
 from zoo.data import open_dataset
 from zoo.errors import ZooError
 from zoo.metrics.sdr import framewise_sdr
-from zoo.pictures import save, spectrograms
+from zoo.pictures import spectrograms
 from zoo.separator import Estimates, Separator
+from zoo.stems import RECORD, together
 
+PICTURE = "spectrograms.png"
 EXCERPT = Path(__file__).parent / "excerpt"
 GENERATED_S = 10.0
 
@@ -62,7 +64,7 @@ def demonstrate(
         ZooError: a source of the model that the song does not have, or a folder with other files.
     """
     true = {name: _reference(references, name) for name in model.sources}
-    _check_folder(folder, [f"{name}.wav" for name in true])
+    _check_folder(folder, [*(f"{name}.wav" for name in true), PICTURE])
     mixture = torch.stack(list(references.values())).sum(0)
     estimates = model.separate(mixture, rate, device=str(model.device))
     scores = {
@@ -70,8 +72,9 @@ def demonstrate(
         for name, estimate in estimates.items()
     }
     figure = spectrograms({"mixture": mixture, **estimates}, rate, title="mixture and estimates")
-    estimates.save(folder, format="wav", subtype="PCM_16")
-    save(figure, folder / "spectrograms.png")
+    with together() as bundle:
+        bundle.add(folder / PICTURE, figure.savefig)
+        estimates.save(folder, format="wav", subtype="PCM_16")
     return Demo(estimates, scores, folder)
 
 
@@ -94,7 +97,7 @@ def _sdr(reference: Tensor, estimate: Tensor) -> float:
 def _check_folder(folder: Path, names: Iterable[str]) -> None:
     """Let nobody's files be replaced, other than those of an earlier demo."""
     there = [name for name in names if (folder / name).exists()]
-    if there and read_record(folder / "separation.json") is None:
+    if there and read_record(folder / RECORD) is None:
         raise ZooError(
             f"{folder / there[0]} is there already and was not made by the zoo; "
             "choose another output folder."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import json
 import os
 import unicodedata
@@ -17,6 +18,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from zoo.errors import AudioFileError, ZooError
+from zoo.stems import to_text
 
 AUDIO_SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .m4a .mp4 .aac .caf .w64 .rf64"
@@ -112,11 +114,6 @@ def stems_of(record: Path) -> list[Path]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def to_text(path: str | os.PathLike[str]) -> str:
-    """A path as it stands in a record: the same in every locale."""
-    return os.fsencode(path).decode("utf-8", "surrogateescape")
-
-
 def from_text(text: str) -> str:
     """A path from a record."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
@@ -203,16 +200,17 @@ class Places:
         """
         parent = "" if below.parent == Path(".") else f"{below.parent}/"
         stem = below.name if below.stem in (".", "..") else below.stem
-        names = [stem, below.name, *(f"{below.name} ({i})" for i in range(2, 10000))]
-        for name in names:
+        names = (f"{below.name} ({i})" for i in range(2, 10000))
+        for name in itertools.chain([stem, below.name], names):
             # The dots of a file called "..." alone would lead out of the folder.
             safe = name if name.strip(".") else f"{name}_"
             stems = {source: self._fill(parent + safe, source) for source in sources}
             record = self._fill(parent + safe, RECORD, ".json")
-            keys = {_key(p) for p in (record, *stems.values())}
+            picture = self._fill(parent + safe, PICTURE, ".png")
+            keys = {_key(p) for p in (record, picture, *stems.values())}
             if self._taken.isdisjoint(keys) and _belongs(record, path):
                 self._taken |= keys
-                return Place(stems, record, self._fill(parent + safe, PICTURE, ".png"))
+                return Place(stems, record, picture)
         raise ZooError(f"{path}: ten thousand files of this name; choose another output folder.")
 
     def _fill(self, name: str, source: str, suffix: str | None = None) -> Path:

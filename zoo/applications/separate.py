@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,19 +25,24 @@ from zoo.applications.places import (
     find_audio,
     read_record,
     stems_of,
-    to_text,
 )
-from zoo.audio import FORMATS, AudioWriter, open_audio
+from zoo.audio import FORMATS, AudioWriter, read
 from zoo.errors import AudioFileError, ZooError
-from zoo.pictures import save, spectrograms
+from zoo.pictures import spectrograms
 from zoo.release import from_pretrained
-from zoo.separator import Estimates, Separator, versions
+from zoo.separator import Estimates, Separator
+from zoo.stems import Bundle, record, refuse_folder, to_text, together
 from zoo.streaming import ChunkPlan, FileSignal, Separation, TensorSignal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PICTURE_S = 30.0  # seconds of a song that its picture shows, from the middle
+
+PICTURE = ""  # stands for the picture among the files to be made, beside the sources
+
+# How the sound was made, among the arguments of a record; the others are about files and speed.
+SOUND = ("chunk", "overlap", "shifts", "precision", "high_band", "consistent")
 
 FileProgress = Callable[[Path, str, int, int | None], None]  # file, stage, samples done, in all
 
@@ -77,7 +78,8 @@ class Result:
     Attributes:
         path: of the input.
         files: the stems that are there.
-        kept: nothing was done, since all were there already.
+        kept: no stem was made, since all were there already.
+        picture: the picture, where one was drawn.
         error: why the input could not be separated.
         notes: one line each, on what was converted.
         clipped: samples beyond full scale that the format of the stems cut there.
@@ -86,6 +88,7 @@ class Result:
     path: Path
     files: list[Path] = field(default_factory=list)
     kept: bool = False
+    picture: Path | None = None
     error: ZooError | None = None
     notes: list[str] = field(default_factory=list)
     clipped: int = 0
@@ -116,8 +119,8 @@ def separate_files(
             where that is unambiguous.
         format: extension of the stems.
         subtype: such as ``"PCM_24"``; by default as good as the input.
-        overwrite: replace what is there; else stems that exist are left as they are.
-        picture: draw the spectrograms of mixture and stems.
+        overwrite: replace what is there; else stems and pictures that exist are left as they are.
+        picture: draw the spectrograms of mixture and stems, also of stems that are there already.
         progress: called with file, stage, samples done and in all.
         options: further ones of `zoo.Separator.separate`.
 
@@ -127,23 +130,25 @@ def separate_files(
             output that would replace an input.
     """
     wanted = tuple(dict.fromkeys(sources or model.sources))
-    _check_options(model, wanted, options)
+    arguments = _arguments(model, wanted, options)
     places = Places(Path(output), template, format)
     _check_format(places.suffix, subtype)
     _check_output(Path(output))
     if picture:
         spectrograms({"": np.zeros(1)}, 16000)  # raises at once where nothing can be drawn
+    arguments |= {"format": places.format, "template": template}
     files = find_audio(inputs)
     protected = {path.resolve() for path, _ in files}
     jobs = []
     for path, below in files:
         place = places.place(path, below, wanted)
-        for stem in place.stems.values():
-            if stem.resolve() in protected:
+        job = _Job(path, place, model, subtype, overwrite, picture, options, arguments)
+        for file in job.files.values():
+            if file.resolve() in protected:
                 raise ZooError(
-                    f"{stem} is an input and would be replaced; choose another output folder."
+                    f"{file} is an input and would be replaced; choose another output folder."
                 )
-        jobs.append(_Job(path, place, model, subtype, overwrite, picture, options))
+        jobs.append(job)
     for job in jobs:
         try:
             yield job.run(progress)
@@ -155,11 +160,14 @@ def separate_files(
             yield Result(job.path, error=AudioFileError(reason))
 
 
-def _check_options(model: Separator, sources: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Say what does not fit the model before any file is opened."""
+def _arguments(
+    model: Separator, sources: tuple[str, ...], options: dict[str, Any]
+) -> dict[str, Any]:
+    """What a repeat needs to be told; what does not fit the model shows before a file is opened."""
     rate = model.sample_rate or 44100
-    Separation(model, TensorSignal(torch.zeros(1, 1), rate), sources, **options)
-    ChunkPlan.of(model, rate, options.get("chunk"), options.get("overlap", 0.25))
+    separation = Separation(model, TensorSignal(torch.zeros(1, 1), rate), sources, **options)
+    ChunkPlan.of(model, rate, separation.chunk, separation.overlap)
+    return separation.arguments
 
 
 def _check_output(folder: Path) -> None:
@@ -193,100 +201,112 @@ class _Job:
     overwrite: bool
     picture: bool
     options: dict[str, Any]
+    arguments: dict[str, Any]  # as the record has them
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What is asked for: the stems, and perhaps the picture."""
+        stems = self.place.stems
+        return {**stems, PICTURE: self.place.picture} if self.picture else stems
 
     def run(self, progress: FileProgress | None) -> Result:
-        stems = self._missing()
-        files = list(self.place.stems.values())
-        if not stems:
-            return Result(self.path, files, kept=True, notes=self._differences())
+        stems = list(self.place.stems.values())
+        present = self._present()
+        missing = {source: path for source, path in self.files.items() if path not in present}
+        draws = missing.pop(PICTURE, None) is not None
+        if not missing and not draws:
+            return Result(self.path, stems, kept=True, notes=self._differences())
         song = FileSignal(self.path)
-        report = partial(progress, self.path) if progress else None
-        separation = Separation(self.model, song, tuple(stems), progress=report, **self.options)
-        excerpt = _Excerpt(song) if self.picture else None
-        with ExitStack() as stack:
-            stack.enter_context(_folders(self.place.record, *stems.values()))
-            writers = [stack.enter_context(w) for w in self._writers(stems, song)]
-            for mixture, estimates in separation:
-                for writer, estimate in zip(writers, estimates.numpy(), strict=True):
-                    writer.write(estimate)
-                if excerpt:
-                    excerpt.push(torch.cat([mixture[None], estimates]))
-            for writer in writers:
-                writer.finish()
+        excerpt = _Excerpt(song, ("mixture", *missing)) if draws else None
+        result = Result(self.path, stems, kept=not missing)
+        with together() as bundle:
+            if draws:
+                refuse_folder(self.place.picture)
+            if missing:
+                report = partial(progress, self.path) if progress else None
+                names = tuple(missing)
+                separation = Separation(self.model, song, names, progress=report, **self.options)
+                writers = [self._writer(bundle, path, song) for path in missing.values()]
+                self._separate(separation, writers, excerpt)
+                text = self._record(separation.notes, writers[0].subtype)
+                bundle.add(self.place.record, lambda path: path.write_text(text, encoding="utf-8"))
+                result.notes = separation.notes
+                result.clipped = sum(writer.clipped for writer in writers)
             if excerpt:
-                self._draw(excerpt, ("mixture", *stems))
-            hidden = self.place.record.with_name(f".{self.place.record.name}.partial")
-            stack.callback(hidden.unlink, missing_ok=True)
-            hidden.write_text(self._record(separation), encoding="utf-8")
-            with _uninterrupted():
-                for writer in writers:
-                    writer.close()
-                hidden.replace(self.place.record)
-        clipped = sum(writer.clipped for writer in writers)
-        return Result(self.path, files, notes=separation.notes, clipped=clipped)
+                result.picture = self.place.picture
+                bundle.add(self.place.picture, partial(self._draw, excerpt))
+        return result
 
-    def _missing(self) -> dict[str, Path]:
-        """The stems to be made: all, or those that a run of the same kind has not made yet."""
-        stems = self.place.stems
-        there = [path for path in stems.values() if os.path.lexists(path)]
-        if self.overwrite or not there:
-            return stems
-        if len(there) < len(stems) and (differences := self._differences()):
+    def _separate(
+        self, separation: Separation, writers: list[AudioWriter], excerpt: _Excerpt | None
+    ) -> None:
+        for mixture, estimates in separation:
+            for writer, estimate in zip(writers, estimates.numpy(), strict=True):
+                writer.write(estimate)
+            if excerpt:
+                excerpt.push(torch.cat([mixture[None], estimates]))
+
+    def _present(self) -> set[Path]:
+        """What a run of the same kind has made already; nothing where all is to be made anew."""
+        files = self.files.values()
+        there = [path for path in files if os.path.lexists(path)]
+        if self.overwrite:
+            return set()
+        if 0 < len(there) < len(files) and (differences := self._differences()):
             raise ZooError(
                 f"{there[0]} is there already, {differences[0]}; --overwrite replaces it, "
                 "another output folder leaves it."
             )
-        return {source: path for source, path in stems.items() if path not in there}
+        return set(there)
 
     def _differences(self) -> list[str]:
         """How the run that made what is there differs from this one, in words."""
-        record = read_record(self.place.record)
-        if record is None:
+        found = read_record(self.place.record)
+        if found is None:
             return ["not made by the zoo"]
-        made_by, ours = record.get("model"), _plain(self._model())
+        made_by, ours = found.get("model"), _plain(self.model.identity)
         if not isinstance(made_by, dict):
             return ["made by an unknown model"]
         # The same release may have been taken from another place.
         if {**made_by, "source": None} != {**ours, "source": None}:
             name = made_by.get("release") or made_by.get("architecture")
             return [f"made by another model, {name}"]
-        if record.get("arguments") != _plain(self.options):
+        arguments = found.get("arguments")
+        if not isinstance(arguments, dict) or any(
+            arguments.get(name) != self.arguments[name] for name in SOUND
+        ):
             return ["made with other options"]
         return []
 
-    def _writers(self, stems: dict[str, Path], song: FileSignal) -> Iterator[AudioWriter]:
-        with open_audio(self.path) as reader:
-            is_float, bits = reader.is_float, reader.bits
-        for path in stems.values():
-            subtype = self.subtype or _subtype(path.suffix.lower(), is_float, bits)
-            yield AudioWriter(path, song.rate, song.channels, subtype, samples=song.samples)
+    def _writer(self, bundle: Bundle, path: Path, song: FileSignal) -> AudioWriter:
+        subtype = self.subtype or _subtype(path.suffix.lower(), song.is_float, song.bits)
+        return bundle.audio(path, song.rate, song.channels, subtype, song.samples)
 
-    def _draw(self, excerpt: _Excerpt, names: Sequence[str]) -> None:
+    def _draw(self, excerpt: _Excerpt, path: Path) -> None:
+        signals = excerpt.signals()
+        for name, file in {"mixture": self.path, **self.place.stems}.items():
+            if name not in signals:  # it was there already
+                signals[name] = read(file, excerpt.wanted.start, len(excerpt.wanted))[0]
         title = _title(self.path.name)
         if when := excerpt.when:
             title += f", {when}"
         with warnings.catch_warnings():
             # The font lacks a letter of the name: there is a box in its place.
             warnings.filterwarnings("ignore", "Glyph .* missing")
-            save(spectrograms(excerpt.signals(names), excerpt.rate, title), self.place.picture)
+            spectrograms(signals, excerpt.rate, title).savefig(path)
 
-    def _model(self) -> dict[str, Any]:
-        return {"architecture": self.model.architecture, **self.model.info}
-
-    def _record(self, separation: Separation) -> str:
+    def _record(self, notes: list[str], subtype: str) -> str:
         folder = self.place.record.parent
         present = [to_text(os.path.relpath(p, folder)) for p in self.place.stems.values()]
         earlier = [to_text(os.path.relpath(p, folder)) for p in stems_of(self.place.record)]
-        facts = {
+        info = {
             "input": to_text(self.path.resolve()),
-            "files": present,
-            "earlier": [name for name in earlier if name not in present],
-            "model": self._model(),
-            "arguments": self.options,
-            "notes": separation.notes,
-            "versions": versions(),
+            "model": self.model.identity,
+            "arguments": self.arguments,
+            "notes": notes,
         }
-        return json.dumps(facts, indent=1, default=str) + "\n"
+        others = [name for name in earlier if name not in present]
+        return record(info, present, others, subtype=subtype)
 
 
 def _title(name: str) -> str:
@@ -301,52 +321,6 @@ def _plain(facts: dict[str, Any]) -> Any:
     return json.loads(json.dumps(facts, default=str))
 
 
-@contextmanager
-def _folders(*files: Path) -> Iterator[None]:
-    """The folders of these files, made; those that were made and are empty go again on an error."""
-    folders = dict.fromkeys(file.parent for file in files)
-    missing = {p for f in folders for p in (f, *f.parents) if not os.path.lexists(p)}
-    try:
-        for folder in folders:
-            _make(folder)
-        yield
-    except BaseException:
-        for folder in sorted(missing, reverse=True):  # what lies inside comes first
-            with suppress(OSError):  # never made, or others have put something into it
-                folder.rmdir()
-        raise
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioFileError(
-            f"folder {folder} cannot be made ({error.strerror}); choose another output folder."
-        ) from error
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """What is done inside is done as a whole: Ctrl-C waits for its end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting: list[tuple[int, FrameType | None]] = []
-    handlers = {
-        number: signal.signal(number, lambda *caught: waiting.append(caught))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for caught, frame in waiting:
-            if callable(handler := handlers[signal.Signals(caught)]):
-                handler(caught, frame)
-
-
 def _subtype(suffix: str, floats: bool, bits: int) -> str | None:
     """Float stays float, PCM keeps its bits, from 16 on; None where the format has no choice."""
     if suffix in (".wav", ".aiff", ".aif", ".caf", ".w64"):
@@ -357,28 +331,37 @@ def _subtype(suffix: str, floats: bool, bits: int) -> str | None:
 
 
 class _Excerpt:
-    """The middle of a song, for its picture."""
+    """The middle of a song, for its picture.
 
-    def __init__(self, signal: FileSignal) -> None:
-        self.rate = signal.rate
+    Args:
+        signal: the song.
+        names: of what is pushed.
+    """
+
+    def __init__(self, signal: FileSignal, names: Sequence[str]) -> None:
+        self.rate, self.names, self.samples = signal.rate, names, signal.samples or 0
         length = round(PICTURE_S * signal.rate)
-        start = max(0, (signal.samples - length) // 2) if signal.samples else 0
+        start = max(0, (self.samples - length) // 2)
         self.wanted, self.position = range(start, start + length), 0
         self.parts: list[Tensor] = []
 
     @property
     def when(self) -> str | None:
         """From when to when in the song; None for all of it."""
-        if len(self.wanted) >= self.position:
+        if len(self.wanted) >= max(self.position, self.samples):
             return None
         first, last = (round(edge / self.rate) for edge in (self.wanted.start, self.wanted.stop))
         return f"{first // 60}:{first % 60:02d} to {last // 60}:{last % 60:02d}"
 
     def push(self, piece: Tensor) -> None:
+        """The next samples of all, ``(J, C, n)``."""
         first, last = self.wanted.start - self.position, self.wanted.stop - self.position
         if last > 0 and first < piece.shape[-1]:
             self.parts.append(piece[..., max(0, first) : last].clone())
         self.position += piece.shape[-1]
 
-    def signals(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        return dict(zip(names, torch.cat(self.parts, dim=-1).numpy(), strict=True))
+    def signals(self) -> dict[str, np.ndarray]:
+        """Name -> ``(C, n)`` of what was pushed."""
+        if not self.parts:
+            return {}
+        return dict(zip(self.names, torch.cat(self.parts, dim=-1).numpy(), strict=True))

@@ -37,17 +37,15 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     log = logging.getLogger("zoo")
     if not log.handlers:
-        handler = _StandardError()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
+        log.addHandler(StandardError())
         log.setLevel(logging.INFO)
         log.propagate = False
 
 
-class _StandardError(logging.Handler):
+class StandardError(logging.Handler):
     """Lines on standard error, whatever that is by then: a progress bar takes its place."""
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: D102
         try:
             print(self.format(record), file=sys.stderr, flush=True)
         except (OSError, ValueError):

@@ -136,9 +136,10 @@ def _with_run_recipe(argv: Sequence[str]) -> list[str]:
             value = words[i + 1] if i + 1 < len(words) else ""
         elif not word.startswith("--ckpt_path="):
             continue
-        beside = Path(value).parent.parent / "config.yaml"
-        if value.endswith(".ckpt") and beside.is_file():
-            return ["--config", str(beside), *words]
+        folder = Path(value).parent
+        for recipe in (folder / "config.yaml", folder.parent / "config.yaml"):
+            if value.endswith(".ckpt") and recipe.is_file():
+                return ["--config", str(recipe), *words]
     return words
 
 
@@ -240,5 +241,11 @@ def _entry_of(model: str) -> Entry | None:
 
 
 def _run_name(used: Sequence[Recipe], model: str | None) -> str:
-    stems = [Path(recipe.path).stem for recipe in used]
-    return "-".join(stems) or (model or "run").rsplit(".", 1)[-1]
+    """Name of the run's folder: the recipes' own, joined by ``-``.
+
+    With the recipe of a release it lies in ``releases/``, as the recipe does: ``mmdensenet`` and
+    ``data/mir1k`` make ``mmdensenet-mir1k``, which is not ``releases/mmdensenet-mir1k``.
+    """
+    paths = [Path(recipe.path).absolute() for recipe in used]
+    name = "-".join(path.stem for path in paths) or (model or "run").rsplit(".", 1)[-1]
+    return f"releases/{name}" if any(p.parent.name == "releases" for p in paths) else name

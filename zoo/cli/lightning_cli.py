@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
@@ -14,9 +17,11 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from zoo.cli.arguments import Call
 from zoo.cli.parser import RecipeParser
+from zoo.cli.reading import two_lines
 from zoo.cli.train import Interrupted
 from zoo.data.module import SeparationData
 from zoo.errors import ReleaseError, ZooError
+from zoo.release import locate
 from zoo.separator import Separator
 from zoo.training.callbacks import (
     EpochLines,
@@ -28,7 +33,7 @@ from zoo.training.callbacks import (
     RunCheckpoints,
     SaveRecipe,
 )
-from zoo.training.initialise import init_from
+from zoo.training.initialise import check_checkpoint, init_from
 from zoo.training.loggers import Rows, finish, wandb_logger
 
 log = logging.getLogger(__name__)
@@ -69,7 +74,7 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument("--tiny", type=bool, default=False, help="The model's small variant.")
         parser.add_argument(
-            "--init_from", type=str | None, help="Release or checkpoint to start the weights from."
+            "--init_from", type=str | None, help="Release or checkpoint to take the weights from."
         )
         parser.add_argument(
             "--wandb",
@@ -121,14 +126,23 @@ class TrainCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Look for the checkpoint: a wrong path is said before any work."""
+        """Look for folder and checkpoint: a wrong path is said before any work."""
+        _check_folder(self.run_dir)
         checkpoint = self.resumes_from
         asked = self._get(self.config, "ckpt_path")
         if asked is not None and checkpoint is None:
             log.info("no checkpoint in %s yet: starting from scratch", self.run_dir / "checkpoints")
+        typed = any(str(word).startswith("--init_from") for word in self.call.arguments)
+        if typed and checkpoint is not None:  # whose weights win, but the name shall be one
+            with suppress(ReleaseError):  # no network, which the checkpoint does not need
+                locate(self._get(self.config, "init_from") or "")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """A trainer with our loggers first and our callbacks last, besides those of the recipe."""
+        """A trainer with our loggers first and our callbacks last, besides those of the recipe.
+
+        Before it, the model's weights: loggers begin their runs when they are made.
+        """
+        self._load_weights()
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
         for name, value in (
             ("default_root_dir", str(self.run_dir)),
@@ -140,7 +154,31 @@ class TrainCLI(LightningCLI):
         given = config.get("logger")
         others = given if isinstance(given, list) else [given] if _is_logger(given) else []
         config["logger"] = False if config.get("fast_dev_run") else [*self._loggers(), *others]
-        return self._instantiate_trainer(config, self._callbacks(config))
+        callbacks = self._callbacks(config)
+        try:
+            return self._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, ValueError, ImportError) as error:
+            text = " ".join(str(error).split())
+            hint = "--debug shows where it comes from"
+            if isinstance(error, ImportError) or "backend" in text or "accelerator" in text:
+                hint = "--trainer.accelerator=auto takes what this machine has"
+            raise two_lines(f"trainer: {text}", hint) from error
+
+    def _load_weights(self) -> None:
+        """Refuse what cannot be trained, and take the weights to start from."""
+        checkpoint, source = self.resumes_from, self._get(self.config, "init_from")
+        is_fit = self.subcommand == "fit"
+        if is_fit and not self.model.trainable:
+            raise ZooError(
+                f"{type(self.model).__name__} has nothing to train; use `zoo separate`, or test it "
+                "with `zoo test`."
+            )
+        if checkpoint is not None:
+            check_checkpoint(self.model, checkpoint, resumes=is_fit)
+        elif source is not None:
+            init_from(self.model, source, whole=not is_fit)
+        elif self.model.trainable and not is_fit:
+            log.warning("no --ckpt_path and no --init_from: the weights are untrained")
 
     def _loggers(self) -> list[Any]:
         if self.subcommand != "fit":
@@ -153,11 +191,13 @@ class TrainCLI(LightningCLI):
         if self.subcommand == "predict":
             return [KeepStems(self.run_dir / "stems")]
         if self.subcommand == "test":
-            return [KeepScores(self.run_dir / "scores")]
+            seed = self._get(self.config, "seed_everything")
+            return [KeepScores(self.run_dir / "scores", None if seed is False else int(seed))]
         if self.subcommand != "fit":
             return []
+        recipe = self._resolved()
         callbacks: list[Callback] = [
-            SaveRecipe(self.run_dir, self._resolved()),
+            SaveRecipe(self.run_dir, recipe),
             KeepRows(),
             Examples(self.run_dir / "examples", self._get(self.config, "examples_every")),
         ]
@@ -167,7 +207,7 @@ class TrainCLI(LightningCLI):
         if not config.get("enable_progress_bar"):
             callbacks.append(EpochLines())
         if config.get("enable_checkpointing") is not False:
-            callbacks.append(RunCheckpoints(self.run_dir / "checkpoints"))
+            callbacks.append(RunCheckpoints(self.run_dir / "checkpoints", recipe=recipe))
         return callbacks
 
     def _resolved(self) -> str:
@@ -183,21 +223,6 @@ class TrainCLI(LightningCLI):
 
     def _get_all(self) -> Any:
         return self.config.get(str(self.subcommand), self.config)
-
-    def after_instantiate_classes(self) -> None:
-        """Refuse what cannot be trained, and take the weights to start from."""
-        if self.subcommand != "fit":
-            if self.model.trainable and self.resumes_from is None:
-                log.warning("no --ckpt_path: the weights are untrained")
-            return
-        if not self.model.trainable:
-            raise ZooError(
-                f"{type(self.model).__name__} has nothing to train; use `zoo separate`, or test it "
-                "with `zoo test`."
-            )
-        source = self._get(self.config, "init_from")
-        if source is not None and self.resumes_from is None:
-            init_from(self.model, source)
 
     def before_fit(self) -> None:
         """One line that says what runs where."""
@@ -238,6 +263,19 @@ class TrainCLI(LightningCLI):
             for logger in self.trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     finish(logger, failed)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise a `RecipeError` where a run's folder cannot be made or written to."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise two_lines(f"run_dir {folder}: {place} is a file", "name another with --run_dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise two_lines(
+            f"run_dir {folder}: {place} cannot be written to", "name another with --run_dir"
+        )
 
 
 def _is_logger(value: Any) -> bool:

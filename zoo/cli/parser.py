@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 import jsonargparse._loaders_dumpers
 from lightning.pytorch.cli import LightningArgumentParser
 
-from zoo.cli.reading import Key, Loader, Recipe
+from zoo.cli.reading import Key, Loader, Recipe, two_lines
+from zoo.errors import DatasetError, RecipeError, ZooError
 
 RECIPES: ContextVar[Sequence[Recipe]] = ContextVar("recipes", default=())
 """The files of this call, to say where a key stands."""
@@ -49,6 +50,48 @@ class RecipeParser(LightningArgumentParser):
         if DEBUG.get():
             sys.stderr.write(f"\n{message}\n")
         sys.exit(2)
+
+    def instantiate_classes(self, *args: Any, **kwargs: Any) -> Any:
+        """Build what a recipe names; what a constructor refuses is told in two lines.
+
+        Raises:
+            RecipeError: a value that a constructor refused.
+            DatasetError: the data are not there.
+        """
+        try:
+            return super().instantiate_classes(*args, **kwargs)
+        except DatasetError as error:
+            if "looked for" not in str(error) and "no data set" not in str(error):
+                raise
+            hint = "-c data/generated needs no download"
+            raise DatasetError(f"data: {error}\nhint: {hint}") from error
+        except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError) as error:
+            raise refused(error) from error
+
+
+def refused(error: Exception) -> ZooError:
+    """What a constructor refused, in two lines: jsonargparse wraps the message in all it tried."""
+    message, cause = str(error), error
+    while re.match(r"Does not validate against|Problem with given", str(cause)):
+        if not isinstance(cause.__cause__, Exception):
+            break
+        cause = cause.__cause__
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(cause, ZooError) and ("hint: " in text or not isinstance(cause, RecipeError)):
+        return cause
+    found = re.search(r"Given value: Namespace\(class_path='([\w.]+)'", message)
+    path = found[1] if found else "zoo.data.module.SeparationData"
+    name = path.rsplit(".", 1)[-1]
+    key = "model" if "zoo.separator.Separator" in message else name if found else "data"
+    if not found and not isinstance(cause, RecipeError):  # of a callback, say: nothing tells which
+        key = ""
+    first = text.split(" ")[0]
+    where = _where(f"{key}.{first}") if first in parameters(path) else ""
+    what, _, hint = text.rstrip(".").partition("; " if "; " in text else ". ")
+    return two_lines(
+        ": ".join(part for part in (where, key, what) if part),
+        hint or "change it in the recipe, or by --KEY=VALUE; --debug shows more",
+    )
 
 
 def option_names(parser: Any) -> list[str]:

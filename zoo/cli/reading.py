@@ -80,7 +80,7 @@ def read(path: str | Path) -> Recipe:
         raise two_lines(f"{shown}: not text in UTF-8", "save it as UTF-8") from error
     except OSError as error:
         problem = error.strerror or str(error)
-        raise two_lines(f"{shown}: {problem}", "`zoo list --recipes` shows the recipes") from error
+        raise two_lines(f"{shown}: {problem}", "`zoo list` shows the recipes") from error
     try:
         _refuse_tags(text, shown)
         node = yaml.compose(text, Loader)  # noqa: S506

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from zoo.applications.demo import demonstrate, excerpt, generated
 from zoo.applications.places import find_audio
 from zoo.applications.separate import DEFAULT_MODEL, Result, separate_files
@@ -88,15 +86,14 @@ def show_demo(name: str | None, output: str, use_generated: bool, device: str) -
 
 
 def _load(name: str | None, device: str, talk: _Talk) -> Separator:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    talk.say(f"device: {device}")
     if name is None:
         talk.say(
             f"no -m, so {DEFAULT_MODEL} is taken: for research only, 16 kHz, learnt from karaoke "
             "clips; `zoo list` shows others"
         )
-    return from_pretrained(name or DEFAULT_MODEL).on(device)
+    model = from_pretrained(name or DEFAULT_MODEL, device=device)
+    talk.say(f"device: {model.device}")
+    return model
 
 
 def _sources(request: Request, model: Separator) -> list[str] | None:
@@ -125,6 +122,7 @@ class _Talk:
                 "file": str(result.path),
                 "stage": "failed" if result.error else "kept" if result.kept else "done",
                 "stems": [str(path) for path in result.files],
+                "picture": str(result.picture) if result.picture else None,
                 "error": str(result.error) if result.error else None,
                 "notes": result.notes,
             }
@@ -136,6 +134,12 @@ class _Talk:
             return
         names = ", ".join(printable(path.name) for path in result.files)
         folder, song = printable(result.files[0].parent), printable(result.path)
+        if result.picture:
+            picture = printable(result.picture.name)
+            if result.kept:
+                self.say(f"{song} -> {folder}/: {picture} of the stems that were there")
+                return
+            names += f", {picture}"
         if result.kept:
             made = f" ({result.notes[0]})" if result.notes else ""
             self.say(f"{song}: {folder}/ has {names} already{made}; --overwrite makes them anew")

@@ -5,9 +5,11 @@ A run keeps everything in one folder, ``runs/<name>/`` or ``--run_dir``: `zoo.tr
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,8 +19,9 @@ import warnings
 from collections.abc import Sequence
 from contextvars import copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zoo.cli import StandardError
 from zoo.cli.arguments import Call, prepare
 from zoo.errors import ZooError
 
@@ -44,9 +47,10 @@ USAGE = """usage: lightning {fit,validate,test,predict} -c RECIPE [-c RECIPE ...
 `zoo fit` is the same as `lightning fit`. Recipes are files or names; later ones override:
   lightning fit -c mmdensenet -c data/generated -c hardware/cpu-smoke
 Options of ours:
-  --run_dir DIR             where everything of the run goes (default runs/<recipes>)
+  --run_dir DIR             where everything of the run goes (default runs/<recipes>; with the
+                            recipe of a release, runs/releases/<recipes>)
   --ckpt_path last|best|FILE   continue (fit) or use (others) a checkpoint
-  --init_from NAME|FILE     start from the weights of a release or checkpoint
+  --init_from NAME|FILE     start from (fit) or use (others) the weights of a release or checkpoint
   --tiny                    the small variant of the model
   --wandb auto|online|offline|off
   --examples_every N        epochs between examples to hear and see (0: never)
@@ -79,11 +83,14 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, Interrupted):
         _complain_of_interrupt(words)
         return 130
-
-
-def train_main(argv: Sequence[str] | None = None) -> int | None:
-    """Entry point of ``zoo fit|validate|test|predict``."""
-    return run(sys.argv[1:] if argv is None else argv)
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        _complain(told)
+        return 2
 
 
 def lightning_main(argv: Sequence[str] | None = None) -> int | None:
@@ -168,7 +175,35 @@ def _complain(text: str) -> None:
 
 def _message(error: ZooError) -> str:
     # str() of a LookupError's kin is fine, but a KeyError would quote its message.
-    return str(error.args[0]) if error.args else str(error)
+    text = str(error.args[0]) if error.args else str(error)
+    # A process that loads data sends its traceback along.
+    match = re.search(r"^zoo\.errors\.\w+: (.*)", text, re.DOTALL | re.MULTILINE)
+    return match[1].strip() if match and text.startswith("Caught ") else text
+
+
+_DISK = {
+    errno.ENOSPC: "free some space, or take another disk with --run_dir; --ckpt_path=last goes on",
+    errno.EDQUOT: "free some space, or take another disk with --run_dir; --ckpt_path=last goes on",
+    errno.EACCES: "allow it, or name another folder",
+    errno.EPERM: "allow it, or name another folder",
+    errno.EROFS: "name another folder",
+    errno.ENOTDIR: "name another folder",
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def _told(error: Exception) -> str | None:
+    """What to say of an error of the disk, the trainer or the GPU; None of any other."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}\nhint: {_DISK[error.errno]}"
+    kind = type(error).__name__  # a kind that is raised has been imported, but not by us
+    if kind == "MisconfigurationException":
+        return f"{' '.join(str(error).split())}\nhint: --debug shows where it comes from"
+    if kind == "OutOfMemoryError":
+        return "the memory of the GPU is full\nhint: make --data.batch_size smaller"
+    return None
 
 
 def _complain_of_interrupt(words: Sequence[str]) -> None:
@@ -177,20 +212,6 @@ def _complain_of_interrupt(words: Sequence[str]) -> None:
     if words and words[0] == "fit":
         again.append("--ckpt_path=last")
     sys.stderr.write(f"interrupted; to continue: zoo {shlex.join(again)}\n")
-
-
-class _Stderr(logging.StreamHandler[Any]):
-    """Writes where stderr is now, not where it was."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None: ...
 
 
 NOISE = (
@@ -208,10 +229,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _set_up_logging(debug: bool) -> None:
     ours = logging.getLogger("zoo")
-    for handler in list(ours.handlers):  # the terminal is written to once
-        if type(handler) in (logging.StreamHandler, _Stderr):
-            ours.removeHandler(handler)
-    ours.addHandler(_Stderr())
+    if not any(isinstance(handler, StandardError) for handler in ours.handlers):
+        ours.addHandler(StandardError())
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     ours.setLevel(logging.DEBUG if debug else logging.INFO if first else logging.WARNING)
     for name in (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ from zoo.data.drumkit import Kit
 from zoo.data.mixing import mix
 from zoo.data.singer import sing
 from zoo.data.synth import play_pitched
-from zoo.data.track import Dataset, Split, Track, check_split
+from zoo.data.track import SPLITS, Dataset, Split, Track, check_split
 from zoo.errors import DatasetError
 
 Signal = NDArray[np.float32]
@@ -228,9 +229,9 @@ class GeneratedSongs(Dataset):
         check_split(split)
         return [self._track(split, number) for number in range(self.counts[split])]
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, splits: Sequence[Split] = SPLITS) -> str:
         """SHA-256 over what decides how the songs sound, and over their names and splits."""
-        facts = repr((super().fingerprint(), VERSION, self.seed, self.config))
+        facts = repr((super().fingerprint(splits), VERSION, self.seed, self.config))
         return hashlib.sha256(facts.encode()).hexdigest()
 
     def _track(self, split: Split, number: int) -> GeneratedTrack:

@@ -12,7 +12,10 @@ whoever trains chooses them by name.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +49,8 @@ def write(
 
     Args:
         dataset: any; a source without a stem is left out.
-        folder: one that does not exist yet, or is empty.
+        folder: one that does not exist yet, or is empty; an empty one stays itself, as it may be
+            the working directory or another disk.
         layout: one of `LAYOUTS`.
         progress: called with (songs written, songs in all).
 
@@ -54,17 +58,19 @@ def write(
         ``folder`` as a path.
 
     Raises:
-        DatasetError: no such layout, the folder holds something, or two songs share a name.
+        DatasetError: no such layout, the folder holds something, now or in the end, or two songs
+            share a name.
         AudioFileError: a file cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(os.path.abspath(folder))  # "." has no name
     if layout not in LAYOUTS:
         raise DatasetError(f"no layout named {layout!r}; choose one of {', '.join(LAYOUTS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(f"{folder} exists and is not an empty folder; name a new one.")
     songs: list[tuple[Split, Track]] = [(s, track) for s in SPLITS for track in dataset.tracks(s)]
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    # The token keeps two runs apart.
+    hidden = f".{folder.name[:40]}.{secrets.token_hex(4)}.partial"
+    partial = (folder if folder.exists() else folder.parent) / hidden
     try:
         for count, (split, track) in enumerate(songs, 1):
             _write_song(track, *_places(partial, layout, split, track.name))
@@ -73,12 +79,31 @@ def write(
         partial.mkdir(parents=True, exist_ok=True)
         card = json.dumps(_card(dataset, layout, songs), indent=1)
         (partial / CARD).write_text(card + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        _give_name(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _give_name(partial: Path, folder: Path) -> None:
+    """The written folder becomes ``folder``, or its contents move there from within it."""
+    moved: list[Path] = []
+    try:
+        if partial.parent != folder:
+            partial.rename(folder)
+            return
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == CARD):  # the card last
+            target = folder / path.name
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+            path.rename(target)
+            moved.append(target)
+    except OSError as error:
+        for target in moved:
+            target.rename(partial / target.name)  # and goes with it
+        raise DatasetError(
+            f"{folder} cannot take the songs ({error.strerror}); name a new one."
+        ) from error
 
 
 def _places(root: Path, layout: Layout, split: Split, name: str) -> tuple[Path, Path]:

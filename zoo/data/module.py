@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from zoo.audio import resample
 from zoo.data import open_dataset
 from zoo.data.track import Split, Track
-from zoo.errors import DatasetError
+from zoo.errors import DatasetError, RecipeError
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,24 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         return self.n_each
 
 
+class EveryTrack(DistributedSampler[int]):
+    """All tracks, for each process of a run: every one of them knows every score.
+
+    It calls itself a distributed sampler so that Lightning does not deal out the tracks.
+    """
+
+    def __init__(self, n_tracks: int) -> None:
+        # Not the parent's, which would look at the data set and the process group.
+        self.n_tracks = n_tracks
+        self.num_replicas = 1  # Lightning asks
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.n_tracks))
+
+    def __len__(self) -> int:
+        return self.n_tracks
+
+
 class WholeTracks(TorchDataset[dict[str, Any]]):
     """Tracks for validation and testing, at most ``seconds`` of each, from its middle."""
 
@@ -217,6 +235,10 @@ class SeparationData(lightning.LightningDataModule):
         swap_channels: probability of exchanged channels, per source.
         speed: range of the factor by which a source plays faster, and higher.
         valid_seconds: at most this much of a validation track, from its middle; None: all of it.
+
+    Raises:
+        RecipeError: a number out of its range.
+        DatasetError: no such data set, or not where it was looked for.
     """
 
     def __init__(
@@ -235,6 +257,16 @@ class SeparationData(lightning.LightningDataModule):
         valid_seconds: float | None = 60.0,
     ) -> None:
         super().__init__()
+        _check("batch_size", batch_size, batch_size >= 1, "at least 1")
+        _check("examples_per_epoch", examples_per_epoch, examples_per_epoch >= 1, "at least 1")
+        _check("n_workers", n_workers, n_workers >= 0, "0 or more")
+        _check("seed", seed, seed >= 0, "0 or more")
+        _check("remix", remix, 0 <= remix <= 1, "a probability, from 0 to 1")
+        _check("swap_channels", swap_channels, 0 <= swap_channels <= 1, "a probability, 0 to 1")
+        _check("gain", gain, -math.inf < gain[0] <= gain[1] < math.inf, "[lowest, highest]")
+        _check("speed", speed, 0.1 <= speed[0] <= speed[1] <= 10, "[slowest, fastest], 0.1 to 10")
+        if valid_seconds is not None:
+            _check("valid_seconds", valid_seconds, valid_seconds > 0, "above 0, or null for all")
         self.dataset = open_dataset(dataset, root, **(arguments or {}))
         self.batch_size, self.examples_per_epoch = batch_size, examples_per_epoch
         self.n_workers, self.seed = n_workers, seed
@@ -257,12 +289,24 @@ class SeparationData(lightning.LightningDataModule):
         self.obey(self.trainer.lightning_module)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:  # noqa: D102
-        return self._train_loader(self._tracks("train"))
+        trainer = self.trainer
+        rank, n_ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = EpochSampler(self.examples_per_epoch, rank, n_ranks)
+        if len(sampler) < self.batch_size:
+            where = f" in each of {n_ranks} processes" if n_ranks > 1 else ""
+            raise DatasetError(
+                f"examples_per_epoch is {self.examples_per_epoch}, which is not one batch: "
+                f"batch_size is {self.batch_size}{where}. Give more examples, or smaller batches."
+            )
+        return self._train_loader(sampler)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:  # noqa: D102
         tracks = self.dataset.tracks("valid")
         if not tracks:
-            log.warning("data set %s has no validation tracks: no SDR", self.dataset.id)
+            log.warning(
+                "data set %s has no validation tracks: no SDR, and the best checkpoint is the last",
+                self.dataset.id,
+            )
             return []
         return self._whole(tracks, self.valid_seconds)
 
@@ -273,9 +317,12 @@ class SeparationData(lightning.LightningDataModule):
         return self.test_dataloader()
 
     def statistics_batches(self, n_batches: int) -> Iterator[dict[str, Tensor]]:
-        """Batches from before the first epoch, for normalisation and initialisation."""
-        loader = self._train_loader(self._tracks("train"), n_batches * self.batch_size)
-        yield from loader
+        """Batches for normalisation and initialisation: the first examples of epoch 0.
+
+        Training sees the same examples again.  Every process of a run gets them all, so that all
+        find the same.
+        """
+        yield from self._train_loader(EpochSampler(n_batches * self.batch_size))
 
     def _tracks(self, split: Split) -> list[Track]:
         tracks = self.dataset.tracks(split)
@@ -285,17 +332,14 @@ class SeparationData(lightning.LightningDataModule):
             )
         return tracks
 
-    def _train_loader(
-        self, tracks: list[Track], n_examples: int | None = None
-    ) -> DataLoader[dict[str, Tensor]]:
+    def _train_loader(self, sampler: EpochSampler) -> DataLoader[dict[str, Tensor]]:
+        tracks = self._tracks("train")
         assert self._format is not None, "call obey(model) first"
-        trainer = self.trainer
-        rank, n_ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         segments = Segments(tracks, self._format, self._segment, self.seed, **self.augmentation)
         return DataLoader(
             segments,
             batch_size=self.batch_size,
-            sampler=EpochSampler(n_examples or self.examples_per_epoch, rank, n_ranks),
+            sampler=sampler,
             num_workers=self.n_workers,
             drop_last=True,
             persistent_workers=self.n_workers > 0,
@@ -304,4 +348,12 @@ class SeparationData(lightning.LightningDataModule):
     def _whole(self, tracks: Sequence[Track], seconds: float | None) -> DataLoader[dict[str, Any]]:
         assert self._format is not None, "call obey(model) first"
         items = WholeTracks(tracks, self._format, seconds)
-        return DataLoader(items, batch_size=None, num_workers=self.n_workers)
+        return DataLoader(
+            items, batch_size=None, sampler=EveryTrack(len(tracks)), num_workers=self.n_workers
+        )
+
+
+def _check(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:  # also where it is no number
+        shown = list(value) if isinstance(value, tuple) else value
+        raise RecipeError(f"{name} is {shown}; it must be {wanted}.")

@@ -59,6 +59,7 @@ Inferred or unconfirmed
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -83,6 +84,8 @@ LOW = ((14, 4), *((16, 4),) * 6)
 HIGH = ((10, 3),) * 7
 FULL = (*((6, 2),) * 3, (6, 4), *((6, 2),) * 3)
 LAST = (4, 2)  # dense 8
+
+log = logging.getLogger(__name__)
 
 Blocks = Sequence[Sequence[int]]
 Span = tuple[int, int]  # first and last frame, both included
@@ -302,12 +305,19 @@ class MMDenseNet(Separator):
             if isinstance(network, SpectrogramNetwork) and network.normalises
         ]
         data = getattr(self.trainer, "datamodule", None)
-        if not networks or bool((networks[0].in_std != 1).any()) or data is None:
+        if not networks or bool((networks[0].in_std != 1).any()):
+            return
+        batches = getattr(data, "statistics_batches", None)
+        if batches is None:
+            log.warning(
+                "no zoo.SeparationData to measure the training mixtures on: the networks' input is "
+                "not normalised. Train with it, or with normalise=False."
+            )
             return
         total: Tensor | float = 0.0
         total_squares: Tensor | float = 0.0
         count = 0
-        for batch in data.statistics_batches(N_STATISTICS_BATCHES):
+        for batch in batches(N_STATISTICS_BATCHES):
             mixture = batch["references"].sum(1).mean(1).to(self.device)  # mono
             # (B, F, N); summed on the CPU, since Apple's GPUs have no double precision
             magnitude = self.stft(mixture).abs()[:, :-1].cpu().double()

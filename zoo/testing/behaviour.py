@@ -461,6 +461,7 @@ class _Noise:
 
     def __init__(self, rate: int, channels: int, samples: int, block: int) -> None:
         self.rate, self.channels, self.samples, self.block = rate, channels, samples, block
+        self.announced: int | None = samples
         self.notes: list[str] = []
 
     def blocks(self) -> Iterator[Tensor]:

@@ -1,7 +1,8 @@
 """What a training run does besides training: all of it lands in the run's folder.
 
 ``runs/<name>/`` holds ``config.yaml`` (the resolved recipe), ``metrics.csv``, ``checkpoints/`` with
-``last.ckpt`` and ``best.ckpt``, ``examples/`` to hear and see, and ``wandb/``.
+``last.ckpt``, ``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and
+``wandb/``. A new run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 import zoo
 from zoo.errors import ZooError
 from zoo.metrics.protocols import WHOLE_TRACK
+from zoo.release import sha256_of
 from zoo.separator import Separator, versions
 from zoo.streaming import separate_tensor
 from zoo.training.loggers import Rows
@@ -39,17 +41,22 @@ class RunCheckpoints(Checkpoint):
     """``last.ckpt`` after each epoch, and ``best.ckpt`` when the monitored value has risen.
 
     Args:
-        folder: of the checkpoints.
-        monitor: logged value; the larger the better.
+        folder: of the checkpoints. What an earlier run left there moves to ``<folder>-1``, and so
+            on, when this one writes its first, unless it continues one of them.
+        monitor: logged value; the larger the better. Until there is one, the best is the last.
+        recipe: YAML text, kept beside the checkpoints as ``config.yaml``.
 
     Both are written under a hidden name first, so that a process that is killed leaves whole files.
     At the end of an epoch nothing of it is left to do but the step of a plateau scheduler, which
     Lightning takes after the checkpoint; a resumed run makes up for it here.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], monitor: str = "val/sdr") -> None:
-        self.folder, self.monitor = Path(folder), monitor
+    def __init__(
+        self, folder: str | os.PathLike[str], monitor: str = "val/sdr", recipe: str = ""
+    ) -> None:
+        self.folder, self.monitor, self.recipe = Path(folder), monitor, recipe
         self.best: float | None = None
+        self._is_ready = False
         self._seen: dict[str, float] = {}
         self._owed: dict[str, float] = {}
 
@@ -83,22 +90,44 @@ class RunCheckpoints(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         value = trainer.callback_metrics.get(self.monitor)
-        improved = value is not None and self._improves(float(value))
+        improved = self.best is None if value is None else self._improves(float(value))
         self._seen = {
             config.monitor: float(trainer.callback_metrics[config.monitor])
             for config in trainer.lr_scheduler_configs
             if config.reduce_on_plateau and config.monitor in trainer.callback_metrics
         }
+        if trainer.is_global_zero and not self._is_ready:
+            self._make_room(trainer.ckpt_path)
         hidden = self.folder / ".last.ckpt"
-        trainer.save_checkpoint(hidden)  # in all processes: they wait for one another
+        try:
+            trainer.save_checkpoint(hidden)  # in all processes: they wait for one another
+        except OSError:  # a full disk needs no half of a checkpoint
+            hidden.unlink(missing_ok=True)
+            raise
         if trainer.is_global_zero:
             # The best first: a run killed between the two saves it once more when resumed.
             if improved:
                 self._also(hidden, self.best_path)
             hidden.replace(self.last_path)
 
+    def _make_room(self, continued: str | os.PathLike[str] | None) -> None:
+        """Move the checkpoints of another run aside, and put the recipe beside those to come."""
+        self._is_ready = True
+        continues = continued and Path(continued).resolve().parent == self.folder.resolve()
+        if not continues and any(self.folder.glob("*.ckpt")):
+            n = 1
+            while (aside := self.folder.with_name(f"{self.folder.name}-{n}")).exists():
+                n += 1
+            self.folder.rename(aside)
+            log.info("the checkpoints of an earlier run are in %s now", aside)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.recipe:
+            write_whole(self.folder / "config.yaml", self.recipe)
+
     def _improves(self, value: float) -> bool:
-        if math.isnan(value) or (self.best is not None and value <= self.best):
+        if math.isnan(value):
+            return self.best is None
+        if self.best is not None and value <= self.best:
             return False
         self.best = value
         return True
@@ -132,15 +161,13 @@ class SaveRecipe(Callback):
         # torch's version is a kind of text that a `weights_only` load refuses.
         self._facts = {name: str(value) for name, value in facts.items()}
         data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
-        if data is not None:
-            self._facts["data"] = f"{data.id} {data.fingerprint()}"
+        if data is not None:  # what was trained with; a faulty test track is for `test` to find
+            self._facts["data"] = f"{data.id} {data.fingerprint(('train', 'valid'))}"
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         head = "".join(f"# {name}: {value}\n" for name, value in self._facts.items())
         self.folder.mkdir(parents=True, exist_ok=True)
-        hidden = self.folder / ".config.yaml"
-        hidden.write_text(head + self.recipe, encoding="utf-8")
-        hidden.replace(self.folder / "config.yaml")
+        write_whole(self.folder / "config.yaml", head + self.recipe)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -298,37 +325,61 @@ class KeepStems(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Save one track's estimates."""
-        if hasattr(outputs, "save"):
+        """Save one track's estimates; every process has them all."""
+        if trainer.is_global_zero and hasattr(outputs, "save"):
             outputs.save(self.folder / str(batch["name"]).replace(os.sep, "_"))
 
 
 class KeepScores(Callback):
     """Writes what ``test`` measured, one file per track in museval's form.
 
-    Only for protocols that score a track as a whole; frames of others are not kept.
+    Only for protocols that score a track as a whole; frames of others are not kept. Files of an
+    earlier test in the same folder go, so that all that is left belongs together.
+
+    Args:
+        folder: of the files.
+        seed: of the run, to be noted in them.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike[str], seed: int | None = None) -> None:
+        self.folder, self.seed = Path(folder), seed
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the scores of all tracks."""
         model = cast(Separator, pl_module)
-        if model.protocol not in WHOLE_TRACK:
+        if model.protocol not in WHOLE_TRACK or not trainer.is_global_zero:
             return
+        facts = self._facts(trainer, model)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = set()
+        for scores in model.scores:
+            text = json.dumps({"targets": _targets(scores, model), "zoo": facts}, indent=1)
+            name = str(scores["track"]).replace(os.sep, "_")
+            write_whole(self.folder / f"{name}.json", text + "\n")
+            written.add(f"{name}.json")
+        for path in self.folder.glob("*.json"):
+            if path.name not in written and _is_score_file(path):
+                path.unlink()
+
+    def _facts(self, trainer: Trainer, model: Separator) -> dict[str, Any]:
+        """What a figure is worth nothing without."""
+        arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
         facts = {
             "protocol": model.protocol,
             "evaluator": f"zoo {zoo.__version__}",
             "model": model.architecture,
-            **model.info,
+            "release": model.info.get("release"),
+            "sha256": model.info.get("sha256"),
+            "arguments": json.loads(json.dumps(arguments, default=str)),
+            "seed": self.seed,
             "versions": versions(),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for scores in model.scores:
-            text = json.dumps({"targets": _targets(scores, model), "zoo": facts}, indent=1)
-            name = str(scores["track"]).replace(os.sep, "_")
-            (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        if trainer.ckpt_path:
+            facts |= {"release": None, "sha256": sha256_of(Path(trainer.ckpt_path))}
+        data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
+        if data is not None:
+            facts["data"] = f"{data.id} {data.fingerprint(('test',))}"
+        return facts
 
 
 def _targets(scores: dict[str, Any], model: Separator) -> list[dict[str, Any]]:
@@ -342,6 +393,25 @@ def _targets(scores: dict[str, Any], model: Separator) -> list[dict[str, Any]]:
             frame = {"time": 0.0, "duration": duration, "metrics": metrics}
             targets.append({"name": source, "frames": [frame]})
     return targets
+
+
+def _is_score_file(path: Path) -> bool:
+    """Whether a test of ours wrote it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "zoo" in content
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a hidden name and give it its own when it is whole."""
+    hidden = path.with_name(f".{path.name}")
+    try:
+        hidden.write_text(text, encoding="utf-8")
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
 
 
 def commit() -> str:

@@ -232,7 +232,7 @@ def _why_offline(timeout: float) -> str:
 def _has_key(host: str) -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    path = Path(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))
     try:
         return netrc.netrc(path).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
@@ -246,7 +246,7 @@ def _keep_inside(folder: Path) -> None:
     os.environ["WANDB_CACHE_DIR"] = str(folder / "cache")
     os.environ["WANDB_DATA_DIR"] = str(folder / "data")
     # A configuration that the user made (server, entity) must stay in force.
-    if not (Path.home() / ".config" / "wandb" / "settings").exists():
+    if not os.path.exists(os.path.expanduser("~/.config/wandb/settings")):
         os.environ["WANDB_CONFIG_DIR"] = str(folder / "config")
     os.environ["WANDB_SILENT"] = "true"
     os.environ["WANDB_ERROR_REPORTING"] = "false"

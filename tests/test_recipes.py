@@ -1,0 +1,106 @@
+"""The recipes that come with the zoo: all parse, their variants build, and training runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zoo import recipes
+from zoo.cli.parser import imported
+from zoo.cli.train import run
+
+ARCHITECTURES = [name for name in recipes.names() if "/" not in name]
+# What the comments of a recipe call a variant: a name, one override, perhaps a parameter count.
+VARIANT = re.compile(
+    r"^#   (?P<name>\S.*?)  +--(?P<key>\S+) (?P<value>\S+)(?:  +(?P<n>\d[\d ]*\d))?"
+)
+
+
+def variants(name):
+    return [m for line in recipes.find(name).read_text().splitlines() if (m := VARIANT.match(line))]
+
+
+VARIANTS = [
+    pytest.param(name, match, id=f"{name}: {match['name']}")
+    for name in ARCHITECTURES
+    for match in variants(name)
+]
+
+
+def resolved(capsys, *words):
+    """The whole recipe that some words make, without building anything."""
+    assert run(["fit", *words, "--print_config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def built(config):
+    model = config["model"]
+    return imported(model["class_path"])(**model["init_args"])
+
+
+def stacked(name):
+    """The words that make a recipe complete: an overlay needs a model, and some need data."""
+    base = ["-c", ARCHITECTURES[0]] if name.startswith(("data/", "hardware/")) else []
+    tree = yaml.safe_load(recipes.find(name).read_text())
+    if tree.get("data", {}).get("dataset") == "generated":
+        return [*base, "-c", name]
+    return [*base, "-c", name, "-c", "data/generated"]
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_parses(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = resolved(capsys, *stacked(name))
+    assert config["data"]["dataset"] == "generated"
+    assert config["model"]["class_path"].startswith("zoo.models.")
+    assert config["seed_everything"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.names() if "hardware/" not in n])
+def test_every_recipe_builds_its_model(name, capsys):
+    config = resolved(capsys, *(["-c", ARCHITECTURES[0]] if "data/" in name else []), "-c", name)
+    model = built(config)
+    assert list(model.sources) == config["model"]["init_args"]["sources"]
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_a_variant_named_in_a_comment_parses_and_builds(name, variant, capsys):
+    plain = resolved(capsys, "-c", name)["model"]
+    config = resolved(capsys, "-c", name, f"--{variant['key']}", variant["value"])
+    assert config["model"] != plain
+    network = next(iter(built(config).networks.values()))
+    if variant["n"]:
+        count = int(variant["n"].replace(" ", ""))
+        # The comment counts the paper's layers; the normalisation of 1024 bins is ours.
+        assert sum(p.numel() for n, p in network.named_parameters() if "out_" not in n) == count
+
+
+def test_variants_are_found_in_the_comments():
+    assert len(variants("mmdensenet")) == 6
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_trains_with_the_smoke_overlay(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zoo.models.mmdensenet.N_STATISTICS_BATCHES", 2)
+    words = ["fit", "-c", name, "-c", "data/generated", "-c", "hardware/cpu-smoke", "--wandb=off"]
+    songs = "{n_train: 1, n_valid: 1, n_test: 1, seconds: 2}"
+    words += [f"--data.arguments={songs}", "--trainer.max_epochs=1", "--examples_every=0"]
+    words += ["--trainer.limit_train_batches=2", "--run_dir=r"]
+    assert run(words) == 0
+    lines = Path("r/metrics.csv").read_text().splitlines()
+    assert len(lines) == 2 and "train/loss" in lines[0]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_data_that_are_not_there_are_told_in_two_lines(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ZOO_DATA", raising=False)
+    assert run(["fit", "-c", name, "--wandb=off"]) == 2
+    said = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("recipe ")]
+    assert len(said) == 2
+    assert said[0].startswith("error: data: ")
+    assert said[1] == "hint: -c data/generated needs no download"
+    assert "-c data/generated needs no download" in recipes.find(name).read_text()
