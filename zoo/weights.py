@@ -422,7 +422,7 @@ def write_release(
         provenance=_plain(model, "provenance", {"facts": facts(model), **(provenance or {})}),
     )
     with _appearing(target) as draft:
-        save_file(_stored_state(model, precision), draft / WEIGHTS, {"format": "pt"})
+        _save(_stored_state(model, precision), draft / WEIGHTS)
         _write_golden(draft, release)
         if recipe is not None:
             shutil.copyfile(recipe, draft / RECIPE)
@@ -519,7 +519,13 @@ def _write_golden(draft: Path, release: Release) -> None:
         raise ReleaseError(
             f"{release.name} gives estimates that are not finite in {release.precision}."
         )
-    save_file({"mixture": mixture, "estimates": estimates}, draft / GOLDEN)
+    _save({"mixture": mixture, "estimates": estimates}, draft / GOLDEN)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write safetensors, readable for everybody: the library keeps them to their owner."""
+    save_file(tensors, path, {"format": "pt"})
+    path.chmod(0o644)
 
 
 def _score_files(

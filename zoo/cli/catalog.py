@@ -116,8 +116,10 @@ def _trained_on(release: Release) -> str:
 
 def _print_facts(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {entry}" for key, entry in value.items())
         if value not in (None, ""):
-            print(f"{name:<16}{value}")
+            print(f"{name.replace('_', ' '):<18}{value}")
 
 
 def _print_table(rows: Iterable[Sequence[str]]) -> None:
