@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from zoo.audio import AudioReader, open_audio, read
+from zoo.audio.pcm import quantise, to_float
 from zoo.errors import AudioFileError, DatasetError
 
 Split = Literal["train", "valid", "test"]
@@ -159,18 +160,31 @@ class Track(ABC):
 
 @dataclass(frozen=True)
 class Part:
-    """A file, or some channels of it, that a stem is made of."""
+    """A file, or some channels of it, that a stem is made of.
+
+    Attributes:
+        path: of the file.
+        channels: which of its channels; None: all.
+        stream: number among the audio streams of a container.
+        bits: round to steps of so many bits and cut at full scale, as a decoder to integers does.
+    """
 
     path: Path
     channels: tuple[int, ...] | None = None
+    stream: int = 0
+    bits: int | None = None
 
     def read(self, start: int, samples: int) -> np.ndarray:
         """``(channels, n)`` float32 with n <= samples."""
-        return self.select(read(self.path, start, samples)[0])
+        return self.select(read(self.path, start, samples, self.stream)[0])
 
     def select(self, signal: np.ndarray) -> np.ndarray:
-        """The channels of a stretch of the file that belong to the stem."""
-        return signal if self.channels is None else signal[list(self.channels)]
+        """What of a stretch of the file belongs to the stem."""
+        if self.channels is not None:
+            signal = signal[list(self.channels)]
+        if self.bits is not None:
+            signal = to_float(quantise(signal, self.bits) << (32 - self.bits))
+        return signal
 
 
 @dataclass(frozen=True)
@@ -238,21 +252,23 @@ class FileTrack(Track):
         if self.mixture is not None:
             stems["mixture"] = (self.mixture,)
         with ExitStack() as stack:
-            readers: dict[Path, AudioReader] = {}
-            for path in self.files():
+            readers: dict[tuple[Path, int], AudioReader] = {}
+            for key in ((part.path, part.stream) for parts in stems.values() for part in parts):
+                if key in readers:
+                    continue
                 try:
-                    readers[path] = stack.enter_context(open_audio(path))
+                    readers[key] = stack.enter_context(open_audio(*key))
                 except AudioFileError as error:
                     raise DatasetError(f"{self.name}: {error}") from error
             for start in range(0, self.samples, samples):
                 length = min(samples, self.samples - start)
-                signals = {path: self._next(readers[path], length, start) for path in readers}
+                signals = {key: self._next(readers[key], length, start) for key in readers}
                 silence = np.zeros((self.channels, length), np.float32)
                 block = {}
                 for source, parts in stems.items():
                     block[source] = silence.copy()
                     for part in parts:
-                        block[source] += part.select(signals[part.path])
+                        block[source] += part.select(signals[part.path, part.stream])
                 yield block
 
     def _next(self, reader: AudioReader, samples: int, start: int) -> np.ndarray:
@@ -369,8 +385,8 @@ class Header:
     notes: tuple[str, ...] = ()
 
 
-def header(path: Path, song: str) -> Header:
-    """Rate, channels and length of a file.
+def header(path: Path, song: str, stream: int | None = None) -> Header:
+    """Rate, channels and length of a file, or of one of its streams.
 
     Ogg files, whose last page tells the length, are taken at their word: one that holds less is
     damaged, and reading its end raises.  Other compressed files are decoded through, once per
@@ -381,20 +397,23 @@ def header(path: Path, song: str) -> Header:
     """
     try:
         facts = path.stat()
-        return _header(path, facts.st_size, facts.st_mtime_ns)
+        return _header(path, stream, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise DatasetError(f"{song}: {error}") from error
 
 
 @lru_cache(maxsize=1 << 14)
-def _header(path: Path, size: int, changed_ns: int) -> Header:
+def _header(path: Path, stream: int | None, size: int, changed_ns: int) -> Header:
     """As `header`; size and time are there so that a file that was replaced is opened again."""
-    with open_audio(path) as reader:
+    with open_audio(path, stream) as reader:
         samples = reader.samples
         if samples is None and _is_ogg(path):
             samples = reader.announced
         if samples is None:
-            samples = sum(block.shape[1] for block in reader.blocks(_BLOCK))
+            reader.seek(max(0, (reader.announced or 0) - reader.rate))  # the end is looked at
+            for _ in reader.blocks(_BLOCK):
+                pass
+            samples = reader.samples
         if not samples:
             raise AudioFileError(f"{path} holds no samples; replace the file.")
         return Header(reader.rate, reader.channels, samples, tuple(reader.notes))
