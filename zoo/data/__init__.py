@@ -65,7 +65,7 @@ def _find_root(id: str, root: str | Path | None, takes_file: bool) -> Path:
     if not (folder.is_dir() or (takes_file and folder.is_file())):
         raise DatasetError(
             f"data set {id!r} was looked for in {folder}, which is no folder; pass its root, set "
-            f"ZOO_DATA to a folder that holds {id}, or take generated songs: -c data/generated "
-            "needs no download."
+            f"ZOO_DATA to a folder that holds {id}, or take the data set generated, which needs no "
+            "download."
         )
     return folder
