@@ -155,8 +155,9 @@ def _common_header(song: str, parts: Iterable[Part], pads: bool) -> tuple[int, i
             continue
         for what, a, b in zip(("Hz", "channels", "samples"), facts, expected, strict=True):
             if a != b:
+                note = f" ({found.notes[0]})" if found.notes else ""
                 raise DatasetError(
-                    f"song {song!r}: {part.path} has {a} {what} where {first.name} has {b}; "
+                    f"song {song!r}: {part.path} has {a} {what} where {first.name} has {b}{note}; "
                     "make them equal, or leave the song out with skip_faulty."
                 )
     return expected
@@ -211,7 +212,9 @@ def choose(names: Iterable[str], asked: int | str | Sequence[int | str]) -> set[
             raise DatasetError(f"{asked} songs are asked for; ask for 0 or more, or give names.")
         n = min(asked, len(names) // 4)
         if n < asked:
-            log.warning("%d of %d songs are asked for; %d are taken", asked, len(names), n)
+            log.warning(
+                "of %d songs %d are asked for, and %d taken, a quarter", len(names), asked, n
+            )
         drawn = np.random.RandomState(1337).permutation(len(names))[:n]  # as choice draws
         return {names[i] for i in drawn}
     taken: set[str] = set()
