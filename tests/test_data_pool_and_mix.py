@@ -1,6 +1,9 @@
 """Pools of isolated sounds, and data sets mixed by weight."""
 
+import importlib
+import inspect
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +12,13 @@ import numpy as np
 import pytest
 import yaml
 from songs import STEMS, noise, write, write_song
+from trainable_toy import Toy
 
 from zoo import recipes
 from zoo.cli import main
 from zoo.data import DATASETS, open_dataset
 from zoo.data.check import check
+from zoo.data.module import SeparationData
 from zoo.errors import DatasetError
 
 # Pools
@@ -221,3 +226,42 @@ def test_a_root_that_is_not_there_is_told_in_one_sentence(id, tmp_path):
     assert f"data set {id!r} was looked for in {root}" in said
     assert "generated, which needs no download" in said
     assert said.count(". ") == 0 and said.endswith(".")
+
+
+def test_training_draws_from_pools_and_songs(roots):
+    data = SeparationData(
+        "mix", arguments={"parts": parts(roots)}, batch_size=4, examples_per_epoch=4
+    )
+    data.obey(Toy(sources=list(STEMS), sample_rate=8000, channels=2))
+    batch = next(iter(data.train_dataloader()))
+    assert batch["references"].shape[:3] == (4, 4, 2) and batch["known"].all()
+    assert [item["name"] for item in data.test_dataloader()] == ["001 - A - Three"]
+
+
+def test_the_page_on_data_sets_names_all_of_them_and_all_their_arguments(checkout):
+    text = (checkout / "docs" / "data.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    told = {id: row for row in rows for id in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(told) == set(DATASETS)
+    for id, target in DATASETS.items():
+        if id in ("generated", "musdb18hq"):  # which has more, and which has those of another
+            continue
+        module, name = target.split(":")
+        kind = getattr(importlib.import_module(module), name)
+        arguments = set(inspect.signature(kind).parameters) - {"root", "skip_faulty"}
+        assert set(told[id].split("|")[4].replace("`", " ").split()) == arguments, id
+
+
+def test_the_recipes_on_the_page_on_data_sets_are_data_sets(checkout, roots, monkeypatch):
+    text = (checkout / "docs" / "data.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(roots)
+    monkeypatch.setenv("ZOO_DATA", str(roots))
+    for sound in ("loops/drums/a", "loops/hits/b", "loops/bass/c", "voices/d"):
+        write(roots / f"{sound}.wav", noise(0))
+    (roots / "mus").rename(roots / "musdb18hq")
+    write_song(roots / "folder" / "song", "VOX", "Percussion", "piano")
+    for block in blocks:
+        data = yaml.safe_load(block)["data"]
+        assert open_dataset(data["dataset"], **data["arguments"]).tracks("train")
