@@ -306,6 +306,29 @@ def test_of_several_streams_the_first_is_read_with_a_note(tmp_path):
     assert reader.notes == ["2 audio streams; the first is read"]
 
 
+def test_a_stream_that_is_asked_for_is_read_without_a_note(tmp_path):
+    x = sweep(50_000)
+    path = containers(tmp_path, "aac", "a.mp4", [np.zeros_like(x), x])
+    for stream, expected in enumerate((0 * x, x)):
+        y, rate = read(path, 1000, 40_000, stream)
+        assert rate == RATE and y.shape == (2, 40_000)
+        assert np.abs(y - expected[:, 1000:41_000]).max() < 0.1
+    with open_audio(path, 1) as reader:
+        assert reader.notes == []
+
+
+def test_a_stream_that_is_not_there_is_an_error(tmp_path):
+    x = sweep(5000)
+    two = containers(tmp_path, "aac", "a.mp4", [x, x])
+    one = write(tmp_path / "a.wav", x)
+    for path, count in ((two, 2), (one, 1)):
+        for stream in (2, -1):
+            told = rf"no audio stream {stream}, but {count} of them"
+            with pytest.raises(AudioFileError, match=told):
+                open_audio(path, stream)
+    assert np.array_equal(read(one, stream=0)[0], read(one)[0])
+
+
 def test_stem_files_have_the_length_of_their_container(shared):
     folder = shared / "audio" / "musdb-sample"
     for part, samples in (("test", 268_288), ("train", 299_880)):

@@ -665,7 +665,7 @@ CONSTRUCTORS = {
     ("--data.speed=[0,1]",): ("data: speed is [0.0, 1.0]", "it must be [slowest, fastest]"),
     ("--data.gain=[2,1]",): ("data: gain is [2.0, 1.0]", "it must be [lowest, highest]"),
     ("--data.valid_seconds=0",): ("data: valid_seconds is 0", "it must be above 0"),
-    ("--data.dataset=dsd100",): ("data: no data set named 'dsd100'", "-c data/generated needs no"),
+    ("--data.dataset=ikala",): ("data: no data set named 'ikala'", "-c data/generated needs no"),
     ("--data.dataset=mir1k",): ("data: data set 'mir1k' was looked for", "-c data/generated needs"),
     ("--trainer.accelerator=tpu",): ("trainer: ", "--trainer.accelerator=auto takes"),
     ("--trainer.strategy=foo",): ("trainer: You selected an invalid strategy", "--debug shows"),

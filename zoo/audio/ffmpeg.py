@@ -36,23 +36,27 @@ _TOLERANCE_S = 0.1  # a length is rounded, or counts the encoder's own delay
 
 
 class StreamSource(ForwardSource):
-    """The first audio stream of a file, decoded forward.
+    """An audio stream of a file, decoded forward.
+
+    Args:
+        path: of the file.
+        number: of the stream among those of audio; None: the first, with a note if there are more.
 
     Raises:
-        AudioFileError: no audio that FFmpeg knows.
+        AudioFileError: no audio that FFmpeg knows, or no such stream.
         MissingPackage: the package av is not installed.
     """
 
     samples: int | None = None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, number: int | None = None) -> None:
+        self._path, self._number = path, number or 0
         self.notes: list[str] = []
         self._start()
         stream = self._stream
         name = stream.codec_context.name
         self._is_lossless = name.startswith(_LOSSLESS)
-        if len(self._container.streams.audio) > 1:
+        if number is None and len(self._container.streams.audio) > 1:
             self._note(f"{len(self._container.streams.audio)} audio streams; the first is read")
         try:
             first = next(self._frames, None)
@@ -119,7 +123,14 @@ class StreamSource(ForwardSource):
         if not self._container.streams.audio:
             self.close()
             raise AudioFileError(f"{self._path} has no audio stream; give a file with sound.")
-        self._stream = self._container.streams.audio[0]
+        streams = self._container.streams.audio
+        if not 0 <= self._number < len(streams):
+            self.close()
+            raise AudioFileError(
+                f"{self._path} has no audio stream {self._number}, but {len(streams)} of them; "
+                "they are counted from 0."
+            )
+        self._stream = streams[self._number]
         self._frames = self._decode()
 
     def _decode(self) -> Iterator[AudioFrame]:

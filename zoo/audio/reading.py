@@ -100,16 +100,21 @@ class AudioReader:
         self.close()
 
 
-def open_audio(path: str | os.PathLike[str]) -> AudioReader:
+def open_audio(path: str | os.PathLike[str], stream: int | None = None) -> AudioReader:
     """Open an audio file; its content decides what it is, not its name.
 
+    Args:
+        path: of the file.
+        stream: number among the audio streams of a container, from 0; None: the first, with a
+            note if there are more.
+
     Raises:
-        AudioFileError: it is missing, unreadable, no audio, or holds no sample.
+        AudioFileError: it is missing, unreadable, no audio, holds no sample or no such stream.
         MissingPackage: its kind needs a package that is not installed.
     """
     path = Path(path)
     try:
-        source = _source(path)
+        source = _source(path, stream)
     except AudioFileError:
         raise
     except OSError as error:
@@ -123,7 +128,10 @@ def open_audio(path: str | os.PathLike[str]) -> AudioReader:
 
 
 def read(
-    path: str | os.PathLike[str], start: int = 0, samples: int | None = None
+    path: str | os.PathLike[str],
+    start: int = 0,
+    samples: int | None = None,
+    stream: int | None = None,
 ) -> tuple[np.ndarray, int]:
     """A stretch of a file and its rate.
 
@@ -131,6 +139,7 @@ def read(
         path: of the file.
         start: first sample.
         samples: how many; None: all that follow.  What lies beyond the end is left out.
+        stream: as for `open_audio`.
 
     Returns:
         Float32 ``(channels, n)``, and the rate in Hz.
@@ -138,7 +147,7 @@ def read(
     Raises:
         AudioFileError, MissingPackage: as `open_audio` and `AudioReader.read`.
     """
-    with open_audio(path) as reader:
+    with open_audio(path, stream) as reader:
         if start:
             reader.seek(start)
         parts = [np.zeros((reader.channels, 0), np.float32)]
@@ -152,7 +161,7 @@ def read(
         return np.concatenate(parts, axis=1), reader.rate
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path, stream: int | None) -> Source:
     info = path.stat()
     if stat.S_ISDIR(info.st_mode):
         raise AudioFileError(f"{path} is a folder; give an audio file.")
@@ -162,6 +171,8 @@ def _source(path: Path) -> Source:
         head = file.read(32)
         if not head:
             raise AudioFileError(f"{path} is empty (0 bytes); copy or download it again.")
+        if stream:
+            return StreamSource(path, stream)  # the others know files of one stream
         if is_wave(head):
             try:
                 header = parse_wave(file, info.st_size)
@@ -179,4 +190,4 @@ def _source(path: Path) -> Source:
             return VorbisSource(path, info.st_size)
         except UnsuitableError:
             pass  # FFmpeg follows chains and knows the other kinds of Ogg
-    return StreamSource(path)
+    return StreamSource(path, stream)

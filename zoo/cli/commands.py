@@ -216,13 +216,18 @@ _training("predict", "Separate the tracks of a data set.")
 
 @data.command()
 def check(
-    folder: Annotated[str, typer.Argument(help="Root of the data set.")],
-    dataset: Annotated[str, typer.Option(help="folder, mir1k...")] = "folder",
+    folder: Annotated[
+        str | None, typer.Argument(help="Root of the data set.", show_default=False)
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="folder, musdb18hq...")] = "folder",
+    arguments: Annotated[
+        str, typer.Option(help="As a recipe has them: '{stems: {vocals: [vox]}}'.")
+    ] = "{}",
 ) -> None:
     """Read every file of a data set once and name what is wrong."""
     from zoo.cli.data import check_data
 
-    raise typer.Exit(check_data(folder, dataset))
+    raise typer.Exit(check_data(folder, dataset, arguments))
 
 
 @data.command()

@@ -8,15 +8,26 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+import yaml
+
 from zoo.cli.progress import LINE_S
 from zoo.data import open_dataset
 from zoo.data.check import check
+from zoo.errors import RecipeError
 
 
-def check_data(folder: str, dataset: str) -> int:
+def check_data(folder: str | None, dataset: str, arguments: str) -> int:
     """Print what a data set holds and what is wrong with it; 1 when something is."""
+    try:
+        named = yaml.safe_load(arguments) or {}
+    except yaml.YAMLError:
+        named = None
+    if not isinstance(named, dict):
+        raise RecipeError(
+            f"--arguments is {arguments!r}; give names with values, such as '{{missing: silent}}'."
+        )
     count, numbers = _counting(), itertools.count(1)
-    report = check(open_dataset(dataset, folder), lambda _: count(next(numbers), None))
+    report = check(open_dataset(dataset, folder, **named), lambda _: count(next(numbers), None))
     for line in report.lines():
         print(line)
     return 0 if report.is_sound else 1

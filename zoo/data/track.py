@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from zoo.audio import AudioReader, open_audio, read
+from zoo.audio.pcm import quantise, to_float
 from zoo.errors import AudioFileError, DatasetError
 
 Split = Literal["train", "valid", "test"]
@@ -159,18 +160,33 @@ class Track(ABC):
 
 @dataclass(frozen=True)
 class Part:
-    """A file, or some channels of it, that a stem is made of."""
+    """A file, or some channels of it, that a stem is made of.
+
+    Attributes:
+        path: of the file.
+        channels: which of its channels; None: all.
+        stream: number among the audio streams of a container.
+        bits: round to steps of so many bits and cut at full scale, as a decoder to integers does.
+        gain: factor after that; -1 takes the file away from what the stem's others sum to.
+    """
 
     path: Path
     channels: tuple[int, ...] | None = None
+    stream: int = 0
+    bits: int | None = None
+    gain: float = 1.0
 
     def read(self, start: int, samples: int) -> np.ndarray:
         """``(channels, n)`` float32 with n <= samples."""
-        return self.select(read(self.path, start, samples)[0])
+        return self.select(read(self.path, start, samples, self.stream)[0])
 
     def select(self, signal: np.ndarray) -> np.ndarray:
-        """The channels of a stretch of the file that belong to the stem."""
-        return signal if self.channels is None else signal[list(self.channels)]
+        """What of a stretch of the file belongs to the stem."""
+        if self.channels is not None:
+            signal = signal[list(self.channels)]
+        if self.bits is not None:
+            signal = to_float(quantise(signal, self.bits) << (32 - self.bits))
+        return signal if self.gain == 1 else signal * np.float32(self.gain)
 
 
 @dataclass(frozen=True)
@@ -184,12 +200,15 @@ class FileTrack(Track):
         removes_dc: take the mean over the whole track off each channel of each source (and hence
             off their sum).
         in_memory: keep each source once it is decoded.
+        pads: a file that ends before the track goes on as silence, and one of a single channel
+            stands for all channels; elsewhere both are faults.
     """
 
     stems: Mapping[str, tuple[Part, ...]] = field(default_factory=dict, hash=False)
     mixture: Part | None = None
     removes_dc: bool = False
     in_memory: bool = False
+    pads: bool = False
     _means: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -206,10 +225,14 @@ class FileTrack(Track):
 
     def files(self) -> list[Path]:
         """Every file of the track, each once, sorted."""
+        return sorted({path for path, _ in self.streams()})
+
+    def streams(self) -> list[tuple[Path, int]]:
+        """Every stream of a file that the track is made of, each once, sorted."""
         parts = [part for stem in self.stems.values() for part in stem]
         if self.mixture is not None:
             parts.append(self.mixture)
-        return sorted({part.path for part in parts})
+        return sorted({(part.path, part.stream) for part in parts})
 
     def _read_stem(self, source: str, start: int, samples: int) -> np.ndarray:
         if source not in self.stems:
@@ -238,21 +261,22 @@ class FileTrack(Track):
         if self.mixture is not None:
             stems["mixture"] = (self.mixture,)
         with ExitStack() as stack:
-            readers: dict[Path, AudioReader] = {}
-            for path in self.files():
+            readers: dict[tuple[Path, int], AudioReader] = {}
+            for key in self.streams():
                 try:
-                    readers[path] = stack.enter_context(open_audio(path))
+                    readers[key] = stack.enter_context(open_audio(*key))
                 except AudioFileError as error:
                     raise DatasetError(f"{self.name}: {error}") from error
             for start in range(0, self.samples, samples):
                 length = min(samples, self.samples - start)
-                signals = {path: self._next(readers[path], length, start) for path in readers}
+                signals = {key: self._next(readers[key], length, start) for key in readers}
                 silence = np.zeros((self.channels, length), np.float32)
                 block = {}
                 for source, parts in stems.items():
                     block[source] = silence.copy()
                     for part in parts:
-                        block[source] += part.select(signals[part.path])
+                        heard = part.select(signals[part.path, part.stream])
+                        block[source][:, : heard.shape[1]] += heard
                 yield block
 
     def _next(self, reader: AudioReader, samples: int, start: int) -> np.ndarray:
@@ -262,6 +286,8 @@ class FileTrack(Track):
         try:
             while left:
                 piece = reader.read(left)
+                if not piece.shape[1] and self.pads:
+                    break
                 if not piece.shape[1]:
                     raise DatasetError(
                         f"{self.name}: {reader.path} ends at sample {start + samples - left} of "
@@ -271,7 +297,8 @@ class FileTrack(Track):
                 left -= piece.shape[1]
         except AudioFileError as error:
             raise DatasetError(f"{self.name}: {error}") from error
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        none = np.zeros((reader.channels, 0), np.float32)
+        return pieces[0] if len(pieces) == 1 else np.concatenate([none, *pieces], axis=1)
 
     def _without_dc(self, source: str, signal: np.ndarray) -> np.ndarray:
         if not self.removes_dc:
@@ -296,6 +323,10 @@ class FileTrack(Track):
             signal = part.read(start, samples)
         except AudioFileError as error:
             raise DatasetError(f"{self.name}: {error}") from error
+        if self.pads:
+            signal = np.pad(signal, ((0, 0), (0, samples - signal.shape[1])))
+            if len(signal) == 1:
+                signal = np.repeat(signal, self.channels, axis=0)
         if signal.shape != (self.channels, samples):
             raise DatasetError(
                 f"{self.name}: {part.path} gave {signal.shape[0]} channels of {signal.shape[1]} "
@@ -314,11 +345,13 @@ class Dataset(ABC):
         rate: samples per second where all tracks share it, else None.
         protocol: how its scores are computed, unless told otherwise.
         needs_root: whether it lies in a folder.
+        takes_file: whether its root may be a file as well.
     """
 
     id: ClassVar[str]
-    protocol: ClassVar[str] = "sisec2018"
+    protocol: str = "sisec2018"
     needs_root: ClassVar[bool] = True
+    takes_file: ClassVar[bool] = False
     sources: tuple[str, ...]
     rate: int | None
 
@@ -369,8 +402,8 @@ class Header:
     notes: tuple[str, ...] = ()
 
 
-def header(path: Path, song: str) -> Header:
-    """Rate, channels and length of a file.
+def header(path: Path, song: str, stream: int | None = None) -> Header:
+    """Rate, channels and length of a file, or of one of its streams.
 
     Ogg files, whose last page tells the length, are taken at their word: one that holds less is
     damaged, and reading its end raises.  Other compressed files are decoded through, once per
@@ -381,20 +414,23 @@ def header(path: Path, song: str) -> Header:
     """
     try:
         facts = path.stat()
-        return _header(path, facts.st_size, facts.st_mtime_ns)
+        return _header(path, stream, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise DatasetError(f"{song}: {error}") from error
 
 
 @lru_cache(maxsize=1 << 14)
-def _header(path: Path, size: int, changed_ns: int) -> Header:
+def _header(path: Path, stream: int | None, size: int, changed_ns: int) -> Header:
     """As `header`; size and time are there so that a file that was replaced is opened again."""
-    with open_audio(path) as reader:
+    with open_audio(path, stream) as reader:
         samples = reader.samples
         if samples is None and _is_ogg(path):
             samples = reader.announced
         if samples is None:
-            samples = sum(block.shape[1] for block in reader.blocks(_BLOCK))
+            reader.seek(max(0, (reader.announced or 0) - reader.rate))  # the end is looked at
+            for _ in reader.blocks(_BLOCK):
+                pass
+            samples = reader.samples
         if not samples:
             raise AudioFileError(f"{path} holds no samples; replace the file.")
         return Header(reader.rate, reader.channels, samples, tuple(reader.notes))
