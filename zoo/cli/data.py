@@ -61,7 +61,8 @@ def get_data(
         with showing(progress) as callback:
             found = fetch(download, callback)
     except KeyboardInterrupt:
-        print(f"what came is in {download.work}; the same command goes on with it", file=sys.stderr)
+        if download.work.exists():
+            print(f"{download.work} keeps what came; repeat to go on with it", file=sys.stderr)
         raise
     published = "as published" if download.offer.hash else "none is published here; write it down"
     print(f"archive: {found} ({published})")

@@ -33,6 +33,7 @@ Progress = Callable[[Path, str, int, int | None], None]
 
 CONNECT_S, READ_S = 3, 30  # of silence, before a server counts as down
 _BLOCK = 1 << 20
+_CHUNK = 1 << 16  # less than one is lost when a line breaks
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ def _fetch(download: Download, tell: Progress) -> str:
         archive.unlink()
         return found
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DatasetError(
             f"the disk of {work} is full; make room and repeat: what came is kept."
@@ -282,28 +283,31 @@ class _Part:
 
     def begin(self, response: Response, **_: object) -> None:
         """Called by requests with every response, before its body is read."""
-        status = response.status_code
+        status, size = response.status_code, self.download.offer.size
         if response.is_redirect:
             return
         if status == 416 and response.headers.get("Content-Range") == f"bytes */{self.done}":
             self.total = self.done  # the last attempt ended just after the last byte
             return
-        if status in (200, 416):  # all of it is sent, or the part is no part of this file
-            self.restart()
+        if status == 416 and size is None:
+            self.restart()  # it is no part of this file; the next attempt begins anew
         if status not in (200, 206):
             raise DatasetError(
                 f"{self.download.url} answers {status} {response.reason}; look at "
                 f"{self.download.offer.page}, or choose another address with --url."
             )
-        length, size = response.headers.get("Content-Length"), self.download.offer.size
-        self.total = self.done + int(length) if length else size
+        length = response.headers.get("Content-Length")
+        had = self.done if status == 206 else 0  # a 200 sends all, whatever it was asked for
+        self.total = had + int(length) if length else size
         if size and self.total != size:
             raise DatasetError(
                 f"{self.download.url} offers a file of {self.total} bytes, but the archive of "
                 f"{self.download.offer.id} has {size}; choose another address with --url."
             )
+        if had == 0:
+            self.restart()
         if self.total:  # audio does not shrink much: what is unpacked is as large at least
-            _expect_room(self.path.parent, 2 * self.total - self.done)
+            _expect_room(self.path.parent, 2 * self.total - had)
 
     def write(self, data: bytes) -> None:
         self.file.write(data)
@@ -319,10 +323,12 @@ class _Part:
 
 def _receive(download: Download, path: Path, tell: Progress) -> None:
     """The archive in ``path``, from where an earlier attempt ended."""
-    part = _Part(path, download, tell)
+    part, size = _Part(path, download, tell), download.offer.size
     with part.file:
+        if size and part.done > size:
+            part.restart()
         furthest = part.done
-        while part.done == 0 or part.done != part.total:
+        while size is None or part.done != size:
             try:
                 _request(download.url, part)
             except ConnectionError as error:
@@ -334,15 +340,14 @@ def _receive(download: Download, path: Path, tell: Progress) -> None:
                     f"{download.url} {came} ({error}); repeat when the network is well, or choose "
                     f"another address with --url.{' What came is kept.' if part.done else ''}"
                 ) from error
-            if part.total is None:
-                break
-            if part.done != part.total:
+            if size and part.done != size:
                 came = str(part.done)
                 part.restart()
                 raise DatasetError(
                     f"{download.url} gave {came} bytes, but the archive of {download.offer.id} "
-                    f"has {part.total}; it was removed. Choose another address with --url."
+                    f"has {size}; it was removed. Choose another address with --url."
                 )
+            return
 
 
 def _request(url: str, part: _Part) -> None:
@@ -355,7 +360,7 @@ def _request(url: str, part: _Part) -> None:
         headers["Range"] = f"bytes={part.done}-"
     # pooch alone always begins anew: the range and the file that goes on are ours.
     get = pooch.HTTPDownloader(
-        chunk_size=_BLOCK,
+        chunk_size=_CHUNK,
         headers=headers,
         hooks={"response": part.begin},
         timeout=(CONNECT_S, READ_S),
@@ -384,9 +389,10 @@ def _unpack(archive: Path, folder: Path, url: str, tell: Progress) -> None:
     folder.mkdir()
     try:
         for name, contents, done in _files(archive):
-            target = folder / _inside(name)
-            if any(part.startswith(_LITTER) for part in target.parts):
+            inside = _inside(name)
+            if any(part.startswith(_LITTER) for part in inside.parts):
                 continue
+            target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as file:
                 shutil.copyfileobj(contents, file, _BLOCK)
