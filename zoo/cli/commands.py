@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Music source separation: separate songs, train separators, compare them.",
 )
-data = typer.Typer(no_args_is_help=True, help="Look at data sets and make some.")
+data = typer.Typer(no_args_is_help=True, help="Look at data sets, make some, download others.")
 app.add_typer(data, name="data")
 
 
@@ -245,3 +245,29 @@ def generate(
     from zoo.cli.data import generate_data
 
     generate_data(output, songs, seconds, seed, layout)
+
+
+@data.command()
+def get(
+    id: Annotated[
+        str | None, typer.Argument(help="A data set; none: the list of them.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="Folder to make; $ZOO_DATA/ID or data/ID by default."),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Another address of its archive: a mirror, a link sent.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Agree to its licence.")] = False,
+    progress: Annotated[
+        str, typer.Option(click_type=click.Choice(KINDS), help="How it is shown.")
+    ] = "auto",
+) -> None:
+    """Download a data set, or go on with it, once its licence is agreed to."""
+    from zoo.cli.data import get_data, list_downloads
+
+    if id is None:
+        list_downloads()
+        return
+    raise typer.Exit(get_data(id, output, url, yes, progress))

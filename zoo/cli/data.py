@@ -1,4 +1,4 @@
-"""``zoo data check`` and ``zoo data generate``."""
+"""``zoo data check``, ``zoo data generate`` and ``zoo data get``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import cast
 
 import yaml
 
-from zoo.cli.progress import LINE_S
+from zoo.cli.progress import LINE_S, showing
 from zoo.data import open_dataset
 from zoo.data.check import check
-from zoo.errors import RecipeError
+from zoo.data.download import OFFERS, Download, fetch, prepare, readable
+from zoo.errors import LicenceError, RecipeError
 
 
 def check_data(folder: str | None, dataset: str, arguments: str) -> int:
@@ -45,6 +46,63 @@ def generate_data(output: str, songs: int, seconds: float, seed: int, layout: st
     print(
         f"{songs} + {count} + {count} songs of {seconds:g} s (train, valid, test) are in {output}"
     )
+
+
+def list_downloads() -> None:
+    """Print what can be had, and where the rest is to be asked for."""
+    for offer in OFFERS.values():
+        size = f" ({readable(offer.size)})" if offer.size else ""
+        print(f"{offer.id:<15} {offer.title}{size}")
+        print(f"{'':<15} licence: {offer.licence}")
+        if offer.url is None:
+            print(f"{'':<15} to be asked for: {offer.page}")
+
+
+def get_data(
+    id: str, output: str | None, url: str | None, is_confirmed: bool, progress: str
+) -> int:
+    """Download a data set once its terms are agreed to; 1 when they are not."""
+    download = prepare(id, output, url)
+    _show_terms(download)
+    if not is_confirmed and not _agrees():
+        print("nothing was downloaded")
+        return 1
+    try:
+        with showing(progress) as callback:
+            found = fetch(download, callback)
+    except KeyboardInterrupt:
+        if download.work.exists():
+            print(f"{download.work} keeps what came; repeat to go on with it", file=sys.stderr)
+        raise
+    published = "as published" if download.offer.hash else "none is published here; write it down"
+    print(f"archive: {found} ({published})")
+    dataset = download.offer.dataset
+    print(f"{download.root} is complete: --data.dataset {dataset} --data.root {download.root}")
+    return 0
+
+
+def _show_terms(download: Download) -> None:
+    offer = download.offer
+    size = f"{readable(offer.size)}, and more again unpacked" if offer.size else None
+    facts = {
+        "from": download.url,
+        "about": offer.page,
+        "size": size or "not published here",
+        "hash": offer.hash or "not published here",
+        "licence": offer.licence,
+        "into": download.root,
+    }
+    print(offer.title)
+    for name, fact in facts.items():
+        print(f"  {name:<8} {fact}")
+
+
+def _agrees() -> bool:
+    import typer
+
+    if not sys.stdin.isatty():
+        raise LicenceError("nobody is here to agree to the licence; read it, then pass --yes.")
+    return typer.confirm("Download it under these terms?")
 
 
 def _counting() -> Callable[[int, int | None], None]:

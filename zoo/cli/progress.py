@@ -67,7 +67,8 @@ def _lines() -> FileProgress:
         nonlocal last
         if time.monotonic() - last >= LINE_S:
             last = time.monotonic()
-            share = f"{100 * done / total:.0f} %" if total else f"{done} samples"
+            unit = "bytes" if stage == "download" else "samples"
+            share = f"{100 * done / total:.0f} %" if total else f"{done} {unit}"
             print(f"  {printable(path.name)}: {stage} {share}", file=sys.stderr, flush=True)
 
     return callback
