@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 PICTURE_S = 30.0  # seconds of a song that its picture shows, from the middle
 
-STRANGE = "not made by the zoo"
-
+STRANGE = "not made by the zoo"  # as a difference between what is there and what is to come
 PICTURE = ""  # stands for the picture among the files to be made, beside the sources
 
 # How the sound was made, among the arguments of a record; the others are about files and speed.
@@ -147,14 +146,7 @@ def separate_files(
                 )
         jobs.append(job)
     for job in jobs:
-        try:
-            yield job.run(progress)
-        except ZooError as error:
-            yield Result(job.path, error=error)
-        except OSError as error:
-            where = error.filename or job.path
-            reason = f"{where}: {error.strerror or error}; nothing is left of this song's stems."
-            yield Result(job.path, error=AudioFileError(reason))
+        yield job.outcome(progress)
 
 
 def arguments_of(
@@ -222,7 +214,13 @@ class Job:
         stems = self.place.stems
         return {**stems, PICTURE: self.place.picture} if self.picture else stems
 
-    def run(self, progress: FileProgress | None) -> Result:
+    def run(self, progress: FileProgress | None = None) -> Result:
+        """Make what is missing, or say what is there already.
+
+        Raises:
+            ZooError: the song cannot be read, or its results cannot be written.
+            OSError: what `outcome` words as such an error.
+        """
         stems = list(self.place.stems.values())
         present = self._present()
         missing = {source: path for source, path in self.files.items() if path not in present}
@@ -249,6 +247,17 @@ class Job:
                 result.picture = self.place.picture
                 bundle.add(self.place.picture, partial(self._draw, excerpt))
         return result
+
+    def outcome(self, progress: FileProgress | None = None) -> Result:
+        """As `run`; an error is part of the result."""
+        try:
+            return self.run(progress)
+        except ZooError as error:
+            return Result(self.path, error=error)
+        except OSError as error:
+            where = error.filename or self.path
+            reason = f"{where}: {error.strerror or error}; nothing is left of this song's stems."
+            return Result(self.path, error=AudioFileError(reason))
 
     def _separate(
         self, separation: Separation, writers: list[AudioWriter], excerpt: _Excerpt | None
@@ -293,9 +302,7 @@ class Job:
             return ["made with other options"]
         return []
 
-    def _writer(
-        self, bundle: Bundle, path: Path, signal: FileSignal | TrackSignal
-    ) -> AudioWriter:
+    def _writer(self, bundle: Bundle, path: Path, signal: FileSignal | TrackSignal) -> AudioWriter:
         subtype = self.subtype or _subtype(path.suffix.lower(), signal.is_float, signal.bits)
         return bundle.audio(path, signal.rate, signal.channels, subtype, signal.samples)
 
