@@ -781,6 +781,17 @@ def test_every_line_is_printed_once_through_the_command_zoo(work, capsys):
     assert len(said) == len(set(said)) == 3, said  # what runs where, an epoch, done
 
 
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_only_the_first_process_tells_what_happens(monkeypatch, variable):
+    log = logging.getLogger("zoo")
+    monkeypatch.setattr(log, "handlers", list(log.handlers))
+    monkeypatch.setattr(log, "level", log.level)
+    for rank, level in (("0", logging.INFO), ("1", logging.WARNING)):
+        monkeypatch.setenv(variable, rank)
+        cli_train._set_up_logging(debug=False)
+        assert log.level == level
+
+
 # ----------------------------------------------------------------- resuming
 
 AVERAGED = """\
