@@ -3,16 +3,18 @@
 import gc
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
 import pytest
+import soundfile
 import torch
 from trainable_toy import Toy
 
 from zoo.data.module import EpochSampler, Format, Segments, SeparationData, WholeTracks
 from zoo.data.track import Track
-from zoo.errors import DatasetError
+from zoo.errors import DatasetError, RecipeError
 
 RATE = 8000
 QUIET = {"remix": 0.0, "gain": (1.0, 1.0), "swap_channels": 0.0, "speed": (1.0, 1.0)}
@@ -397,6 +399,19 @@ def test_a_validation_track_is_cut_from_its_middle():
     assert item["name"] == "0"
 
 
+def test_a_faulty_track_stops_one_process_and_is_passed_on_by_one_of_several():
+    class Faulty(Memory):
+        def _read_stem(self, source, start, samples):
+            raise DatasetError("a: damaged")
+
+    tracks = [Faulty("a", RATE, 2, 100, ("vocals",))]
+    format = Format(("vocals",), RATE, 2)
+    with pytest.raises(DatasetError, match="damaged"):
+        WholeTracks(tracks, format, None)[0]
+    item = WholeTracks(tracks, format, None, rank=0, n_ranks=2)[0]
+    assert item == {"name": "a", "mine": False, "error": "a: damaged"}
+
+
 @pytest.mark.parametrize("seconds", [None, 1.0])
 def test_a_track_that_is_shorter_is_whole(seconds):
     item = WholeTracks([song(0, samples=1000)], Format(("vocals", "drums"), RATE, 2), seconds)[0]
@@ -432,16 +447,51 @@ class Process:
         self.global_rank, self.world_size = rank, n_ranks
 
 
-def test_every_process_measures_the_same_statistics_and_scores_all_tracks():
+def test_every_process_measures_the_same_statistics():
     found = []
     for rank in (0, 1):
         data = generated(seed=3).obey(toy())
         data.trainer = Process(rank, 2)
         found.append(torch.cat([b["references"] for b in data.statistics_batches(2)]))
-        assert [item["name"][-1] for item in data.test_dataloader()] == ["0", "1"]
-        # Lightning leaves such loaders alone.
-        assert isinstance(data.test_dataloader().sampler, torch.utils.data.DistributedSampler)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["val", "test", "predict"])
+@pytest.mark.parametrize("n_ranks", [1, 2, 4])
+def test_whole_tracks_are_dealt_out_to_the_processes_in_steps_that_all_take(kind, n_ranks):
+    arguments = {"n_valid": 3, "n_test": 3, "seconds": 0.5, "sample_rate": RATE, "channels": 2}
+    taken = []
+    for rank in range(n_ranks):
+        data = SeparationData("generated", arguments=arguments).obey(toy())
+        data.trainer = Process(rank, n_ranks)
+        loader = getattr(data, f"{kind}_dataloader")()
+        # Lightning leaves such loaders alone.
+        assert isinstance(loader.sampler, torch.utils.data.DistributedSampler)
+        items = list(loader)
+        assert [item["name"][-1] for item in items] == ["0", "1", "2"]
+        taken.append([item["mine"] for item in items])
+        if kind != "predict":
+            assert all(("mixture" in item) == item["mine"] for item in items)
+    assert np.sum(taken, axis=0).tolist() == [1, 1, 1]  # whatever a limit leaves of the steps
+
+
+def test_files_take_the_place_of_a_data_set_that_is_not_there(tmp_path):
+    for name in ("a.wav", "b/c.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, np.zeros(100), 16000)
+    data = SeparationData("mir1k", root="nowhere", files=str(tmp_path))
+    assert [item["name"] for item in data.predict_dataloader()] == ["a.wav", "b/c.wav"]
+    data = SeparationData(files=[str(tmp_path / "*.wav"), str(tmp_path / "b")])
+    assert [item["name"] for item in data.predict_dataloader()] == ["a.wav", "c.wav"]
+    data.trainer = SimpleNamespace(lightning_module=toy())
+    for stage in ("fit", "validate", "test"):
+        with pytest.raises(RecipeError, match="data.files are for predict.*\nhint: leave them out"):
+            data.setup(stage)
+
+
+def test_neither_files_nor_a_data_set_is_refused():
+    with pytest.raises(RecipeError, match="no data.dataset\nhint: add -c data/generated"):
+        SeparationData()
 
 
 @pytest.mark.parametrize(("batch_size", "n_ranks", "fits"), [(6, 1, 1), (7, 1, 0), (4, 2, 0)])

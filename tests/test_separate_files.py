@@ -16,10 +16,11 @@ from toys import Halves
 
 import zoo.audio.encoders
 from zoo.applications.demo import demonstrate, excerpt
-from zoo.applications.places import find_audio, stems_of
 from zoo.applications.separate import PICTURE_S, separate_files
 from zoo.audio import AudioWriter, open_audio, read
+from zoo.data.songs import find_audio
 from zoo.errors import AudioFileError, ZooError
+from zoo.stems import stems_of
 
 TESTS = Path(__file__).parent
 

@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import platform
+from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -17,7 +19,8 @@ from trainable_toy import Toy
 import zoo
 from zoo.audio import AudioWriter, read
 from zoo.data.module import SeparationData
-from zoo.errors import AudioFileError, ShapeError, ZooError
+from zoo.data.songs import Song
+from zoo.errors import AudioFileError, DatasetError, ShapeError, ZooError
 from zoo.separator import Estimates, Separator, masked_mean
 from zoo.streaming import separate_tensor
 from zoo.testing import tiny
@@ -389,12 +392,50 @@ def test_nothing_scored_logs_nothing():
     assert validated(model, track(model, known=(False, False))) == {}
 
 
-def test_the_prediction_of_a_track_is_its_estimates():
-    model = Halves()
-    batch = track(model, 500)
-    estimates = model.predict_step(batch, 0)
-    torch.testing.assert_close(estimates["vocals"], 0.75 * batch["mixture"][0])
-    assert (estimates.rate, estimates.info["track"]) == (RATE, "song")
+def test_the_prediction_of_a_song_is_its_estimates_at_its_own_rate(tmp_path):
+    mixture = noise(2, 5000)
+    song = Song.of_file(write(tmp_path / "a.wav", mixture, 44100, "FLOAT"), Path("a.wav"))
+    estimates = Halves(sample_rate=44100).predict_step({"song": song, "mine": True}, 0)
+    torch.testing.assert_close(estimates["vocals"], 0.75 * mixture)
+    assert (estimates.rate, estimates.info["input"]) == (44100, str(tmp_path / "a.wav"))
+
+
+class Strategy:
+    """A trainer's, with what its processes have to say."""
+
+    def __init__(self, shares):
+        self.shares = shares
+
+    def broadcast(self, mine, src):
+        return self.shares[src]
+
+
+def test_the_scores_of_all_processes_are_in_the_order_of_the_data_and_each_stands_once():
+    model = Perfect()
+    shares = [[{"track": t, "vocals": v} for t, v in share] for share in (
+        [("a", 1.0), ("c", 3.0), ("e", 5.0)], [("b", 2.0), ("d", 4.0), ("a", 1.0)])]  # fmt: skip
+    model._trainer = SimpleNamespace(strategy=Strategy(shares), world_size=2)
+    logged = {}
+    model.log = lambda name, value, **_: logged.update({name: float(value)})
+    model.on_validation_epoch_end()
+    assert [s["track"] for s in model.scores] == ["a", "b", "c", "d", "e"]
+    assert logged == {"val/sdr_vocals": 3.0, "val/sdr": 3.0}
+
+
+def test_a_track_that_one_process_cannot_read_is_an_error_of_all():
+    model = Perfect()
+    model.validation_step({"name": "b", "mine": False, "error": "b: damaged"}, 0)
+    shares = [[{"track": "a", "vocals": 1.0}], model.scores]
+    model._trainer = SimpleNamespace(strategy=Strategy(shares), world_size=2)
+    with pytest.raises(DatasetError, match="^b: damaged$"):
+        model.on_validation_epoch_end()
+
+
+def test_a_track_of_another_process_is_not_scored():
+    model = Perfect()
+    model.validation_step({"name": "song", "mine": False}, 0)
+    model.test_step({"name": "song", "mine": False}, 0)
+    assert model.scores == []
 
 
 def test_a_training_step_minimises_the_loss_of_the_exact_sum():

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo.errors import ZooError
+from zoo.errors import DatasetError, ZooError
 from zoo.metrics.protocols import score, summarise
 from zoo.metrics.sdr import framewise_sdr
 from zoo.stems import RECORD, record, to_text, together, versions
@@ -66,6 +67,7 @@ class Separator(lightning.LightningModule):
         self.channels = channels
         self.info: dict[str, Any] = {}  # what a release says of itself; see zoo.release
         self.scores: list[dict[str, Any]] = []  # of the last validation or test, one per track
+        self.takes_song: Callable[[dict[str, Any]], Any] | None = None  # see `predict_step`
 
     # ----------------------------------------------------------------- what a system writes
 
@@ -180,13 +182,18 @@ class Separator(lightning.LightningModule):
                 self.on(device), signal, sources, chunk, overlap, shifts, batch_size, precision,
                 high_band, consistent, progress,
             )  # fmt: skip
-            mixtures, estimates = zip(*separation, strict=True)
+            input = to_text(signal.path.resolve()) if isinstance(signal, FileSignal) else None
+            return self._gathered(separation, input)
+
+    def _gathered(self, separation: Separation, input: str | None) -> Estimates:
+        """All pieces of a separation; ``input`` is what a record says of the song."""
+        mixtures, estimates = zip(*separation, strict=True)
         return Estimates(
             dict(zip(separation.names, torch.cat(estimates, dim=-1), strict=True)),
             torch.cat(mixtures, dim=-1),
-            signal.rate,
+            separation.signal.rate,
             {
-                "input": to_text(signal.path.resolve()) if isinstance(signal, FileSignal) else None,
+                "input": input,
                 "model": self.identity,
                 "arguments": separation.arguments,
                 "notes": separation.notes,
@@ -235,11 +242,14 @@ class Separator(lightning.LightningModule):
             self.train()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Frame-wise SDR of one whole track."""
-        self._keep_score(batch, self._framewise(batch))
+        """Frame-wise SDR of one whole track, unless another process has it."""
+        if self._is_mine(batch):
+            self._keep_score(batch, self._framewise(batch))
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Scores of one whole track by the data set's protocol."""
+        """Scores of one whole track by the data set's protocol, unless another process has it."""
+        if not self._is_mine(batch):
+            return
         estimates = separate_tensor(self, batch["mixture"])[0]
         known = batch["known"][0].tolist()
         self._keep_score(
@@ -254,27 +264,29 @@ class Separator(lightning.LightningModule):
             ),
         )
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Estimates:
-        """The sources of one whole track, in the model's format."""
-        mixture = batch["mixture"]
-        estimates = separate_tensor(self, mixture)[0]
-        named = dict(zip(self.sources, estimates, strict=True))
-        info = {"track": batch["name"], "model": self.identity, "arguments": {}, "notes": []}
-        return Estimates(named, mixture[0].cpu(), int(self.sample_rate or batch["rate"]), info)
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
+        """The sources of one whole song at its own rate; None for one of another process.
+
+        A callback that keeps them elsewhere than in memory sets ``takes_song``, whose answer to the
+        batch is then given.
+        """
+        if self.takes_song is not None:
+            return self.takes_song(batch)
+        if not batch["mine"]:
+            return None
+        return self._gathered(Separation(self, batch["song"].open()), batch["song"].input)
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
         self.scores = []
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over tracks of the median over frames, per source and over all."""
+        self.scores = self._all_scores()
         means = {}
         for name in self.sources:
             values = [s[name] for s in self.scores if math.isfinite(s.get(name, math.nan))]
             if values:
                 means[name] = sum(values) / len(values)
-        if self._trainer is not None:
-            # Every process has scored every track; a last digit must not set them apart.
-            means = self._trainer.strategy.broadcast(means)
         for name, mean in means.items():
             self.log(f"val/sdr_{name}", mean, sync_dist=True)
         if means:
@@ -290,8 +302,9 @@ class Separator(lightning.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the protocol's figures over all tracks."""
+        self.scores = self._all_scores()
         for name, value in summarise(self.protocol, self.scores).items():
-            self.log(f"test/{name}", value)
+            self.log(f"test/{name}", value, sync_dist=True)
 
     @property
     def protocol(self) -> str:
@@ -310,6 +323,27 @@ class Separator(lightning.LightningModule):
             for j, name in enumerate(self.sources)
             if known[j] and bool(frames[j].isfinite().any())
         }
+
+    def _is_mine(self, batch: dict[str, Any]) -> bool:
+        """Whether this process scores a track; an error in its place is kept."""
+        if "error" in batch:
+            self.scores.append({"track": batch["name"], "error": batch["error"]})
+        return bool(batch.get("mine", True))
+
+    def _all_scores(self) -> list[dict[str, Any]]:
+        """The scores of all processes in the data's order, each track once: the same everywhere.
+
+        Raises:
+            DatasetError: a process could not read a track.
+        """
+        if self._trainer is None:
+            return self.scores
+        strategy, n_ranks = self._trainer.strategy, self._trainer.world_size
+        shares = [strategy.broadcast(self.scores, src=rank) for rank in range(n_ranks)]
+        scores = [s for turn in zip_longest(*shares) for s in turn if s is not None]
+        for faulty in (s for s in scores if "error" in s):
+            raise DatasetError(faulty["error"])
+        return list({s["track"]: s for s in scores}.values())
 
     def _keep_score(self, batch: dict[str, Any], scores: dict[str, Any]) -> None:
         self.scores.append({"track": batch["name"], **scores})

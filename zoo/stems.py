@@ -24,6 +24,7 @@ from zoo.audio import AudioWriter
 from zoo.errors import AudioFileError, ZooError
 
 RECORD = "separation.json"
+_LARGEST_RECORD = 1 << 20  # bytes; ours have a thousand
 
 
 def versions() -> dict[str, str]:
@@ -67,6 +68,34 @@ def to_text(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
+def from_text(text: str) -> str:
+    """A path from a record."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What a run has written of a song; None where there is no such record."""
+    try:
+        if path.stat().st_size > _LARGEST_RECORD:
+            return None
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) and "files" in content else None
+
+
+def stems_of(record: Path) -> list[Path]:
+    """The stems that a record names and that are there, of its run and of earlier ones."""
+    content = read_record(record) or {}
+    names = [*_names(content.get("files")), *_names(content.get("earlier"))]
+    paths = [record.parent / from_text(name) for name in names]
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def _names(listed: Any) -> list[str]:
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
 def refuse_folder(path: Path) -> None:
     """Say that a file cannot be called so.
 
@@ -108,8 +137,8 @@ class Bundle:
         for writer in self._writers:
             writer.finish()
         steps: list[tuple[Path, Callable[[], object]]] = []
-        steps += [(writer.path, writer.close) for writer in self._writers]
         steps += [(final, partial(hidden.replace, final)) for hidden, final in self._others]
+        steps += [(writer.path, writer.close) for writer in self._writers]
         with _uninterrupted():
             _name_together(steps)
 
@@ -132,6 +161,13 @@ class Bundle:
             raise AudioFileError(
                 f"folder {folder} cannot be made ({error.strerror}); choose another output folder."
             ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed run has left in a folder that is no other run's."""
+    for pattern in (".*.partial", ".*.partial.*", ".*.before.*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -174,20 +210,24 @@ def _hidden(path: Path, kind: str) -> Path:
 
 def _name_together(steps: Sequence[tuple[Path, Callable[[], object]]]) -> None:
     """Give files their names, each by its own step; after an error all is as it was."""
-    done: list[tuple[Path, Path | None]] = []  # a name, and what stood there before
+    aside: dict[Path, Path | None] = {}  # a name, and what stood there before
     try:
+        # The record, which comes first in the steps, goes last and comes first: a process that is
+        # killed in between leaves no stem beside the record of another run, or beside none.
+        for final, _ in reversed(steps):
+            with _named(final):
+                aside[final] = _set_aside(final)
         for final, give_name in steps:
             with _named(final):
-                done.append((final, _set_aside(final)))
                 give_name()
     except BaseException:
-        for final, before in reversed(done):
+        for final, before in aside.items():
             if before is None:
                 final.unlink(missing_ok=True)
             else:
                 before.replace(final)
         raise
-    for _, before in done:
+    for before in aside.values():
         if before is not None:
             with suppress(OSError):  # a hidden file too many; the song is complete
                 before.unlink()

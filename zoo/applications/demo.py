@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo.applications.places import read_record
 from zoo.audio import read
 from zoo.data import open_dataset
 from zoo.errors import ZooError
 from zoo.metrics.sdr import framewise_sdr
 from zoo.pictures import spectrograms
 from zoo.separator import Estimates, Separator
-from zoo.stems import RECORD, together
+from zoo.stems import RECORD, read_record, together
 
 PICTURE = "spectrograms.png"
 EXCERPT = Path(__file__).parent / "excerpt"

@@ -18,20 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zoo.applications.places import (
-    TEMPLATE,
-    Place,
-    Places,
-    find_audio,
-    read_record,
-    stems_of,
-)
+from zoo.applications.places import TEMPLATE, Place, Places
 from zoo.audio import FORMATS, AudioWriter, read
+from zoo.data.songs import Song, TrackSignal, find_audio
 from zoo.errors import AudioFileError, ZooError
 from zoo.pictures import spectrograms
 from zoo.release import from_pretrained
 from zoo.separator import Estimates, Separator
-from zoo.stems import Bundle, record, refuse_folder, to_text, together
+from zoo.stems import Bundle, read_record, record, refuse_folder, stems_of, to_text, together
 from zoo.streaming import ChunkPlan, FileSignal, Separation, TensorSignal
 
 if TYPE_CHECKING:
@@ -39,6 +33,7 @@ if TYPE_CHECKING:
 
 PICTURE_S = 30.0  # seconds of a song that its picture shows, from the middle
 
+STRANGE = "not made by the zoo"  # as a difference between what is there and what is to come
 PICTURE = ""  # stands for the picture among the files to be made, beside the sources
 
 # How the sound was made, among the arguments of a record; the others are about files and speed.
@@ -130,7 +125,7 @@ def separate_files(
             output that would replace an input.
     """
     wanted = tuple(dict.fromkeys(sources or model.sources))
-    arguments = _arguments(model, wanted, options)
+    arguments = arguments_of(model, wanted, options)
     places = Places(Path(output), template, format)
     _check_format(places.suffix, subtype)
     _check_output(Path(output))
@@ -141,8 +136,9 @@ def separate_files(
     protected = {path.resolve() for path, _ in files}
     jobs = []
     for path, below in files:
-        place = places.place(path, below, wanted)
-        job = _Job(path, place, model, subtype, overwrite, picture, options, arguments)
+        song = Song.of_file(path, below)
+        place = places.place(song, wanted)
+        job = Job(song, place, model, options, arguments, subtype, overwrite, picture)
         for file in job.files.values():
             if file.resolve() in protected:
                 raise ZooError(
@@ -150,17 +146,10 @@ def separate_files(
                 )
         jobs.append(job)
     for job in jobs:
-        try:
-            yield job.run(progress)
-        except ZooError as error:
-            yield Result(job.path, error=error)
-        except OSError as error:
-            where = error.filename or job.path
-            reason = f"{where}: {error.strerror or error}; nothing is left of this song's stems."
-            yield Result(job.path, error=AudioFileError(reason))
+        yield job.outcome(progress)
 
 
-def _arguments(
+def arguments_of(
     model: Separator, sources: tuple[str, ...], options: dict[str, Any]
 ) -> dict[str, Any]:
     """What a repeat needs to be told; what does not fit the model shows before a file is opened."""
@@ -191,17 +180,33 @@ def _check_format(suffix: str, subtype: str | None) -> None:
 
 
 @dataclass
-class _Job:
-    """One file on its way."""
+class Job:
+    """One song on its way.
 
-    path: Path
+    Attributes:
+        song: to be separated.
+        place: of its results.
+        model: on its device.
+        options: of `zoo.Separator.separate`.
+        arguments: these and others as the record has them; see `arguments_of`.
+        subtype: of the stems; by default as good as the song.
+        overwrite: replace what is there; else it stays as it is.
+        picture: draw the spectrograms.
+    """
+
+    song: Song
     place: Place
     model: Separator
-    subtype: str | None
-    overwrite: bool
-    picture: bool
     options: dict[str, Any]
-    arguments: dict[str, Any]  # as the record has them
+    arguments: dict[str, Any]
+    subtype: str | None = None
+    overwrite: bool = False
+    picture: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Of the song."""
+        return self.song.path
 
     @property
     def files(self) -> dict[str, Path]:
@@ -209,15 +214,21 @@ class _Job:
         stems = self.place.stems
         return {**stems, PICTURE: self.place.picture} if self.picture else stems
 
-    def run(self, progress: FileProgress | None) -> Result:
+    def run(self, progress: FileProgress | None = None) -> Result:
+        """Make what is missing, or say what is there already.
+
+        Raises:
+            ZooError: the song cannot be read, or its results cannot be written.
+            OSError: what `outcome` words as such an error.
+        """
         stems = list(self.place.stems.values())
         present = self._present()
         missing = {source: path for source, path in self.files.items() if path not in present}
         draws = missing.pop(PICTURE, None) is not None
         if not missing and not draws:
-            return Result(self.path, stems, kept=True, notes=self._differences())
-        song = FileSignal(self.path)
-        excerpt = _Excerpt(song, ("mixture", *missing)) if draws else None
+            return Result(self.path, stems, kept=True, notes=self.differences())
+        signal = self.song.open()
+        excerpt = _Excerpt(signal, ("mixture", *missing)) if draws else None
         result = Result(self.path, stems, kept=not missing)
         with together() as bundle:
             if draws:
@@ -225,8 +236,8 @@ class _Job:
             if missing:
                 report = partial(progress, self.path) if progress else None
                 names = tuple(missing)
-                separation = Separation(self.model, song, names, progress=report, **self.options)
-                writers = [self._writer(bundle, path, song) for path in missing.values()]
+                separation = Separation(self.model, signal, names, progress=report, **self.options)
+                writers = [self._writer(bundle, path, signal) for path in missing.values()]
                 self._separate(separation, writers, excerpt)
                 text = self._record(separation.notes, writers[0].subtype)
                 bundle.add(self.place.record, lambda path: path.write_text(text, encoding="utf-8"))
@@ -236,6 +247,17 @@ class _Job:
                 result.picture = self.place.picture
                 bundle.add(self.place.picture, partial(self._draw, excerpt))
         return result
+
+    def outcome(self, progress: FileProgress | None = None) -> Result:
+        """As `run`; an error is part of the result."""
+        try:
+            return self.run(progress)
+        except ZooError as error:
+            return Result(self.path, error=error)
+        except OSError as error:
+            where = error.filename or self.path
+            reason = f"{where}: {error.strerror or error}; nothing is left of this song's stems."
+            return Result(self.path, error=AudioFileError(reason))
 
     def _separate(
         self, separation: Separation, writers: list[AudioWriter], excerpt: _Excerpt | None
@@ -252,18 +274,20 @@ class _Job:
         there = [path for path in files if os.path.lexists(path)]
         if self.overwrite:
             return set()
-        if 0 < len(there) < len(files) and (differences := self._differences()):
+        if 0 < len(there) < len(files) and (differences := self.differences()):
             raise ZooError(
                 f"{there[0]} is there already, {differences[0]}; --overwrite replaces it, "
                 "another output folder leaves it."
             )
         return set(there)
 
-    def _differences(self) -> list[str]:
+    def differences(self) -> list[str]:
         """How the run that made what is there differs from this one, in words."""
         found = read_record(self.place.record)
         if found is None:
-            return ["not made by the zoo"]
+            return [STRANGE]
+        if found.get("input") != self.song.input:
+            return ["made from another track of this name"]
         made_by, ours = found.get("model"), _plain(self.model.identity)
         if not isinstance(made_by, dict):
             return ["made by an unknown model"]
@@ -278,9 +302,9 @@ class _Job:
             return ["made with other options"]
         return []
 
-    def _writer(self, bundle: Bundle, path: Path, song: FileSignal) -> AudioWriter:
-        subtype = self.subtype or _subtype(path.suffix.lower(), song.is_float, song.bits)
-        return bundle.audio(path, song.rate, song.channels, subtype, song.samples)
+    def _writer(self, bundle: Bundle, path: Path, signal: FileSignal | TrackSignal) -> AudioWriter:
+        subtype = self.subtype or _subtype(path.suffix.lower(), signal.is_float, signal.bits)
+        return bundle.audio(path, signal.rate, signal.channels, subtype, signal.samples)
 
     def _draw(self, excerpt: _Excerpt, path: Path) -> None:
         signals = excerpt.signals()
@@ -300,7 +324,7 @@ class _Job:
         present = [to_text(os.path.relpath(p, folder)) for p in self.place.stems.values()]
         earlier = [to_text(os.path.relpath(p, folder)) for p in stems_of(self.place.record)]
         info = {
-            "input": to_text(self.path.resolve()),
+            "input": self.song.input,
             "model": self.model.identity,
             "arguments": self.arguments,
             "notes": notes,
@@ -338,7 +362,7 @@ class _Excerpt:
         names: of what is pushed.
     """
 
-    def __init__(self, signal: FileSignal, names: Sequence[str]) -> None:
+    def __init__(self, signal: FileSignal | TrackSignal, names: Sequence[str]) -> None:
         self.rate, self.names, self.samples = signal.rate, names, signal.samples or 0
         length = round(PICTURE_S * signal.rate)
         start = max(0, (self.samples - length) // 2)

@@ -211,7 +211,7 @@ def _training(name: str, what: str) -> None:
 _training("fit", "Train by a recipe: zoo fit -c mmdensenet -c data/mir1k.")
 _training("validate", "Score a checkpoint on the validation tracks.")
 _training("test", "Score a checkpoint on the test tracks.")
-_training("predict", "Separate the tracks of a data set.")
+_training("predict", "Separate the test tracks of a data set, or files.")
 
 
 @data.command()

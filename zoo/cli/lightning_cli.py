@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from zoo.applications.predict import KeepStems
 from zoo.cli.arguments import Call
 from zoo.cli.parser import RecipeParser
 from zoo.cli.reading import two_lines
@@ -28,7 +29,6 @@ from zoo.training.callbacks import (
     Examples,
     KeepRows,
     KeepScores,
-    KeepStems,
     Reseed,
     RunCheckpoints,
     SaveRecipe,
@@ -241,6 +241,15 @@ class TrainCLI(LightningCLI):
         best = [c.best for c in self.trainer.callbacks if isinstance(c, RunCheckpoints)]  # type: ignore[attr-defined]
         score = f"; best val/sdr {best[0]:.2f} dB" if best and best[0] is not None else ""
         log.info("done: %s%s", self.run_dir, score)
+
+    @property
+    def status(self) -> int:
+        """Of the process: 1 when some songs could not be separated, 2 when none could."""
+        songs = [r for c in self.trainer.callbacks if isinstance(c, KeepStems) for r in c.results]  # type: ignore[attr-defined]
+        failed = sum(song.error is not None for song in songs)
+        if not failed or not self.trainer.is_global_zero:  # the others' would end the first
+            return 0
+        return 1 if failed < len(songs) else 2
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)

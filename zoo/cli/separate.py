@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.applications.demo import demonstrate, excerpt, generated
-from zoo.applications.places import find_audio
 from zoo.applications.separate import DEFAULT_MODEL, Result, separate_files
 from zoo.cli.progress import printable, showing
+from zoo.data.songs import find_audio
 from zoo.errors import ZooError
 from zoo.release import from_pretrained
 from zoo.separator import Separator

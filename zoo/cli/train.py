@@ -34,7 +34,7 @@ COMMANDS = {
     "fit": "train a model by a recipe",
     "validate": "score a model on the validation tracks",
     "test": "score a model on the test tracks, by the data set's protocol",
-    "predict": "separate the test tracks",
+    "predict": "separate the test tracks, or files",
 }
 
 USAGE = """usage: lightning {fit,validate,test,predict} -c RECIPE [-c RECIPE ...] [--KEY=VALUE ...]
@@ -42,7 +42,7 @@ USAGE = """usage: lightning {fit,validate,test,predict} -c RECIPE [-c RECIPE ...
   fit       train a model by a recipe
   validate  score a model on the validation tracks
   test      score a model on the test tracks, by the data set's protocol
-  predict   separate the test tracks
+  predict   separate the test tracks, or the files of --data.files
 
 `zoo fit` is the same as `lightning fit`. Recipes are files or names; later ones override:
   lightning fit -c mmdensenet -c data/generated -c hardware/cpu-smoke
@@ -69,7 +69,8 @@ def run(argv: Sequence[str]) -> int:
         argv: the command and its words, such as ``["fit", "-c", "wavenet"]``.
 
     Returns:
-        0; 2 for an error of the user's, whose message stands on stderr; 130 after Ctrl-C.
+        0; 1 when ``predict`` could not separate some songs; 2 for an error of the user's, whose
+        message stands on stderr; 130 after Ctrl-C.
     """
     words = [w for w in argv if w != "--debug"]
     debug = len(words) < len(argv) or os.environ.get("JSONARGPARSE_DEBUG") == "1"
@@ -132,12 +133,11 @@ def _run(words: list[str], debug: bool) -> int:
     for note in call.notes:
         log.info("%s", note)
     try:
-        _cli(call, debug)
+        return _cli(call, debug).status
     except SystemExit as stop:
         if isinstance(stop.code, int) or stop.code is None:
             return stop.code or 0
         raise
-    return 0
 
 
 def _cli(call: Call, debug: bool) -> TrainCLI:
@@ -231,7 +231,7 @@ def _set_up_logging(debug: bool) -> None:
     ours = logging.getLogger("zoo")
     if not any(isinstance(handler, StandardError) for handler in ours.handlers):
         ours.addHandler(StandardError())
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     ours.setLevel(logging.DEBUG if debug else logging.INFO if first else logging.WARNING)
     for name in (
         "lightning.pytorch.utilities.rank_zero",

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from zoo.audio import resample
 from zoo.data import open_dataset
-from zoo.data.track import Split, Track
+from zoo.data.songs import Song, find_audio
+from zoo.data.track import Dataset, Split, Track
 from zoo.errors import DatasetError, RecipeError
 
 log = logging.getLogger(__name__)
@@ -170,9 +171,11 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
 
 class EveryTrack(DistributedSampler[int]):
-    """All tracks, for each process of a run: every one of them knows every score.
+    """All tracks, for each process of a run: equally many steps, whose items tell whose turn it is.
 
-    It calls itself a distributed sampler so that Lightning does not deal out the tracks.
+    So no process waits for a step that another does not take, and a limit on the steps leaves the
+    same tracks for any number of processes.  It calls itself a distributed sampler so that
+    Lightning does not deal out the tracks.
     """
 
     def __init__(self, n_tracks: int) -> None:
@@ -188,16 +191,39 @@ class EveryTrack(DistributedSampler[int]):
 
 
 class WholeTracks(TorchDataset[dict[str, Any]]):
-    """Tracks for validation and testing, at most ``seconds`` of each, from its middle."""
+    """Tracks for validation and testing, at most ``seconds`` of each, from its middle.
 
-    def __init__(self, tracks: Sequence[Track], format: Format, seconds: float | None) -> None:
+    Dealt out to the processes of a run, none twice: ``mine`` says so, and of those of the others
+    there is only the name.  So it is for a faulty one: the others would wait in vain for a process
+    that stops, so ``error`` is for all of them to raise at the end.
+    """
+
+    def __init__(
+        self,
+        tracks: Sequence[Track],
+        format: Format,
+        seconds: float | None,
+        rank: int = 0,
+        n_ranks: int = 1,
+    ) -> None:
         self.tracks, self.format, self.seconds = list(tracks), format, seconds
+        self.rank, self.n_ranks = rank, n_ranks
 
     def __len__(self) -> int:
         return len(self.tracks)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         track = self.tracks[index]
+        if index % self.n_ranks != self.rank:
+            return {"name": track.name, "mine": False}
+        try:
+            return self._read(track)
+        except DatasetError as error:
+            if self.n_ranks == 1:
+                raise
+            return {"name": track.name, "mine": False, "error": str(error)}
+
+    def _read(self, track: Track) -> dict[str, Any]:
         start, samples = 0, track.samples
         if self.seconds is not None:
             samples = min(samples, round(self.seconds * track.rate))
@@ -210,11 +236,27 @@ class WholeTracks(TorchDataset[dict[str, Any]]):
         ]
         return {
             "name": track.name,
+            "mine": True,
             "rate": self.format.rate or track.rate,
             "mixture": torch.from_numpy(mixture)[None],
             "references": torch.from_numpy(np.stack(references))[None],
             "known": torch.tensor(known)[None],
         }
+
+
+class Songs(TorchDataset[dict[str, Any]]):
+    """Songs for `predict`, unopened, dealt out to the processes of a run as `WholeTracks` are."""
+
+    def __init__(self, songs: Sequence[Song], rank: int, n_ranks: int) -> None:
+        self.songs, self.rank, self.n_ranks = list(songs), rank, n_ranks
+
+    def __len__(self) -> int:
+        return len(self.songs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        song = self.songs[index]
+        mine = index % self.n_ranks == self.rank
+        return {"name": str(song.below), "mine": mine, "song": song}
 
 
 class SeparationData(lightning.LightningDataModule):
@@ -223,7 +265,8 @@ class SeparationData(lightning.LightningDataModule):
     Rate, channels, sources and segment are the model's: they are read from it, never written twice.
 
     Args:
-        dataset: id of the data set, such as ``mir1k``, ``folder`` or ``generated``.
+        dataset: id of the data set, such as ``mir1k``, ``folder`` or ``generated``; None: only
+            ``files`` are at hand.
         root: its folder; else ``$ZOO_DATA/<id>``, else ``data/<id>``.
         arguments: further arguments of the data set, such as its split.
         batch_size: training examples per step and process.
@@ -235,15 +278,18 @@ class SeparationData(lightning.LightningDataModule):
         swap_channels: probability of exchanged channels, per source.
         speed: range of the factor by which a source plays faster, and higher.
         valid_seconds: at most this much of a validation track, from its middle; None: all of it.
+        files: audio files, folders and patterns that `predict` separates in place of the data set,
+            which need not be there.
 
     Raises:
+        AudioFileError: one of ``files`` is not there.
         RecipeError: a number out of its range.
         DatasetError: no such data set, or not where it was looked for.
     """
 
     def __init__(
         self,
-        dataset: str,
+        dataset: str | None = None,
         root: str | None = None,
         arguments: dict[str, Any] | None = None,
         batch_size: int = 8,
@@ -255,6 +301,7 @@ class SeparationData(lightning.LightningDataModule):
         swap_channels: float = 0.5,
         speed: tuple[float, float] = (1.0, 1.0),
         valid_seconds: float | None = 60.0,
+        files: list[str] | str | None = None,
     ) -> None:
         super().__init__()
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
@@ -267,14 +314,25 @@ class SeparationData(lightning.LightningDataModule):
         _check("speed", speed, 0.1 <= speed[0] <= speed[1] <= 10, "[slowest, fastest], 0.1 to 10")
         if valid_seconds is not None:
             _check("valid_seconds", valid_seconds, valid_seconds > 0, "above 0, or null for all")
-        self.dataset = open_dataset(dataset, root, **(arguments or {}))
+        self._songs: list[Song] = []
+        self.dataset: Dataset | None = None
+        if files:
+            found = find_audio([files] if isinstance(files, str) else files)
+            self._songs = [Song.of_file(path, below) for path, below in found]
+        elif dataset is None:
+            raise RecipeError(
+                "no data.dataset\n"
+                "hint: add -c data/generated (needs no download) or --data.dataset ID"
+            )
+        else:
+            self.dataset = open_dataset(dataset, root, **(arguments or {}))
         self.batch_size, self.examples_per_epoch = batch_size, examples_per_epoch
         self.n_workers, self.seed = n_workers, seed
         self.augmentation: dict[str, Any] = {
             "remix": remix, "gain": gain, "swap_channels": swap_channels, "speed": speed,
         }  # fmt: skip
         self.valid_seconds = valid_seconds
-        self.protocol = self.dataset.protocol
+        self.protocol = self.dataset.protocol if self.dataset else Dataset.protocol
         self._format: Format | None = None
         self._segment = 0
 
@@ -286,11 +344,15 @@ class SeparationData(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:  # noqa: D102
         assert self.trainer is not None
+        if self.dataset is None and stage != "predict":
+            raise RecipeError(
+                "data.files are for predict: they have no stems to learn from or to compare with.\n"
+                "hint: leave them out, and name a data set"
+            )
         self.obey(self.trainer.lightning_module)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:  # noqa: D102
-        trainer = self.trainer
-        rank, n_ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        rank, n_ranks = self._rank()
         sampler = EpochSampler(self.examples_per_epoch, rank, n_ranks)
         if len(sampler) < self.batch_size:
             where = f" in each of {n_ranks} processes" if n_ranks > 1 else ""
@@ -301,6 +363,7 @@ class SeparationData(lightning.LightningDataModule):
         return self._train_loader(sampler)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:  # noqa: D102
+        assert self.dataset is not None
         tracks = self.dataset.tracks("valid")
         if not tracks:
             log.warning(
@@ -314,7 +377,11 @@ class SeparationData(lightning.LightningDataModule):
         return self._whole(self._tracks("test"), None)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:  # noqa: D102
-        return self.test_dataloader()
+        songs = self._songs
+        if self.dataset is not None:
+            songs = [Song.of_track(track, self.dataset.id) for track in self._tracks("test")]
+        items = Songs(songs, *self._rank())
+        return DataLoader(items, batch_size=None, sampler=EveryTrack(len(songs)))
 
     def statistics_batches(self, n_batches: int) -> Iterator[dict[str, Tensor]]:
         """Batches for normalisation and initialisation: the first examples of epoch 0.
@@ -324,7 +391,12 @@ class SeparationData(lightning.LightningDataModule):
         """
         yield from self._train_loader(EpochSampler(n_batches * self.batch_size))
 
+    def _rank(self) -> tuple[int, int]:
+        """Number of this process among those of the run, and how many they are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def _tracks(self, split: Split) -> list[Track]:
+        assert self.dataset is not None
         tracks = self.dataset.tracks(split)
         if not tracks:
             raise DatasetError(
@@ -347,7 +419,7 @@ class SeparationData(lightning.LightningDataModule):
 
     def _whole(self, tracks: Sequence[Track], seconds: float | None) -> DataLoader[dict[str, Any]]:
         assert self._format is not None, "call obey(model) first"
-        items = WholeTracks(tracks, self._format, seconds)
+        items = WholeTracks(tracks, self._format, seconds, *self._rank())
         return DataLoader(
             items, batch_size=None, sampler=EveryTrack(len(tracks)), num_workers=self.n_workers
         )

@@ -310,26 +310,6 @@ def _show(logger: WandbLogger, picture: Path, sounds: dict[str, Path], step: int
         log.warning("W&B did not take the example: %s", error)
 
 
-class KeepStems(Callback):
-    """Writes what ``predict`` returns, one folder of stems per track."""
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Save one track's estimates; every process has them all."""
-        if trainer.is_global_zero and hasattr(outputs, "save"):
-            outputs.save(self.folder / str(batch["name"]).replace(os.sep, "_"))
-
-
 class KeepScores(Callback):
     """Writes what ``test`` measured, one file per track in museval's form.
 
