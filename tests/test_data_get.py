@@ -200,7 +200,6 @@ def test_what_is_downloaded_opens_as_its_data_set(server, monkeypatch, tmp_path,
     assert f"sha256:{sha256} (none is published here" in capsys.readouterr().out
 
 
-@pytest.mark.skipif("musdb18" not in DATASETS, reason="needs the data set musdb18")
 def test_the_sample_opens_as_musdb18(server, shared, monkeypatch, tmp_path):
     songs = {
         p.relative_to(shared / "audio" / "musdb-sample").as_posix(): p.read_bytes()
