@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zoo.catalog import create, list_models
     from zoo.data.module import SeparationData
     from zoo.errors import ZooError
+    from zoo.metrics.bsseval import bss_eval
     from zoo.release import from_pretrained
     from zoo.separator import Estimates, Separator
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Separator": "zoo.separator",
     "Estimates": "zoo.separator",
     "SeparationData": "zoo.data.module",
+    "bss_eval": "zoo.metrics.bsseval",
     "ZooError": "zoo.errors",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "Separator",
     "ZooError",
     "__version__",
+    "bss_eval",
     "create",
     "from_pretrained",
     "list_models",

@@ -17,6 +17,10 @@ class ShapeError(ZooError, ValueError):
     """A signal of the wrong number of axes, channels or samples."""
 
 
+class SilenceError(ZooError, ValueError):
+    """A signal without sound where a score needs some."""
+
+
 class SampleRateError(ZooError, ValueError):
     """A sample rate that cannot be worked at."""
 

@@ -1,71 +1,467 @@
-"""BSS Eval version 3 for sources: SDR, SIR and SAR of a clip with 512-tap distortion filters.
+"""BSS Eval, versions 3 and 4: how much of an estimate is the source, other sources, or neither.
 
-Of each estimate, what a filter of the true source can explain is target, what filters of all true
-sources can explain beyond that is interference, and the rest is artefacts.
+Filters of L taps describe what may happen to a source without its being something else.  Of an
+estimate y of the source s, p is what filters of s explain, and q what filters of all references
+explain:
 
-Reference: E. Vincent, R. Gribonval, C. Fevotte, "Performance measurement in blind audio source
-separation", IEEE TASLP 14(4), 2006.
+====  ========================  =========================
+..    images                    sources
+====  ========================  =========================
+SDR   ``|s|^2 / |y - s|^2``     ``|p|^2 / |y - p|^2``
+ISR   ``|s|^2 / |p - s|^2``     none
+SIR   ``|p|^2 / |q - p|^2``     the same
+SAR   ``|q|^2 / |y - q|^2``     the same
+====  ========================  =========================
+
+in dB, energies summed over channels and over a frame and the tail of its filters.  Version 3 fits
+the filters to each frame, version 4 to the whole song.
+
+What it costs: one pass over the song.  Energies of a frame are quadratic forms of its correlations
+at lags below L, which are kept until the filters of the song are known (or computed again where
+they would fill the memory); no signal is ever filtered, and the inverse of the song's one Gram
+matrix serves all estimates and systems.  Differences of filters are formed before squaring.
+
+References:
+    E. Vincent, R. Gribonval, C. Fevotte, "Performance measurement in blind audio source
+    separation", IEEE TASLP 14(4), 2006.
+    E. Vincent et al., "First stereo audio source separation evaluation campaign", ICA 2007.
+    F.-R. Stoeter, A. Liutkus, N. Ito, "The 2018 signal separation evaluation campaign", LVA/ICA
+    2018: version 4.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import cho_factor, cho_solve
+from torch import Tensor
+
+from zoo.errors import ShapeError, SilenceError, ZooError
+from zoo.metrics.correlation import Correlations, correlate
+from zoo.metrics.projection import ILL_CONDITIONED, Filters, project
+
+__all__ = ["N_TAPS", "Scores", "bss_eval", "evaluate", "n_frames"]
 
 N_TAPS = 512
+_KEPT_BYTES = 192 << 20  # of correlations: six minutes of four stereo sources
 
 Array = NDArray[np.float64]
+Family = Literal["images", "sources"]
+Reader = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
-def bss_eval_sources(
-    references: Array,
-    estimates: Array,
-    owners: Sequence[int] | None = None,
+@dataclass(frozen=True)
+class Scores:
+    """Figures of each source in each frame, ``(J, F)`` float64, in dB.
+
+    NaN stands where a frame has no score; +inf where there is no error at all.
+
+    Attributes:
+        SDR: source against everything else.
+        ISR: of the image: source against its spatial or filtering distortion.
+        SIR: against other sources.
+        SAR: against artefacts.
+        rcond: smallest reciprocal condition number of the systems that were solved.
+    """
+
+    SDR: Array
+    ISR: Array
+    SIR: Array
+    SAR: Array
+    rcond: float = 1.0
+
+    @property
+    def is_ill_conditioned(self) -> bool:
+        """Whether SIR and SAR may be decided by rounding; references of 16 bits mend it mostly."""
+        return self.rcond < ILL_CONDITIONED
+
+    @property
+    def n_valid(self) -> list[int]:
+        """Frames in which each source has an SDR."""
+        return [int(n) for n in np.isfinite(self.SDR).sum(1)]
+
+
+def bss_eval(
+    references: Any,
+    estimates: Any,
+    rate: int = 44100,
+    *,
+    window: float | None = 1.0,
+    hop: float | None = None,
+    filters: Literal["song", "frame"] = "song",
+    family: Family = "images",
+    silence: Literal["museval", "references"] = "museval",
     n_taps: int = N_TAPS,
-) -> tuple[Array, Array, Array]:
-    """SDR, SIR and SAR in dB, each ``(E,)``.
+) -> Scores:
+    """SDR, ISR, SIR and SAR of the estimates of one song; by default as museval's version 4.
 
     Args:
-        references: mono signals ``(J, T)``, none of them all zero.
-        estimates: ``(E, T)``; of several systems, if you like: they share the work.
-        owners: the reference of each estimate; by default estimate j belongs to reference j.
-        n_taps: length L of the filters.
+        references: ``(J, C, T)``, array or tensor; ``(J, T)`` is taken as mono.
+        estimates: of the same shape.  On a GPU all is computed there, in float64.
+        rate: in Hz, of both.
+        window: length of a frame in seconds; None: all of the song.
+        hop: seconds from one frame to the next; by default the window.  A last incomplete frame is
+            left out.
+        filters: fitted to the ``song`` (version 4) or to each ``frame`` (version 3).
+        family: ``images``, as campaigns of music do, or ``sources``.
+        silence: with ``museval``, a frame has no score for any source if one reference or estimate
+            is silent in it (its channels sum to zero at every sample); with ``references``, a
+            source has none where its own reference is silent.
+        n_taps: L.
 
-    Notes:
-        Both projections are orthogonal, so energies follow from the correlations alone:
-        ``|p|^2 = g . d`` for a filter g that solves ``G g = d``.
+    Raises:
+        ShapeError: the two differ in shape, or hold no sample or a value that is no number.
+        SilenceError: with ``museval``, a reference or an estimate that is silent throughout.
+
+    >>> references = np.random.default_rng(0).standard_normal((2, 1, 16000))
+    >>> scores = bss_eval(references, references + 0.1 * references[::-1], rate=8000)
+    >>> scores.SDR.round().tolist()
+    [[20.0, 20.0], [20.0, 20.0]]
     """
-    n_sources, n_samples = references.shape
-    length = next_fast_len(n_samples + n_taps - 1, real=True)
-    spectra = rfft(references.astype(np.float64), length)
-    # r[a, b, k]: sum over t of reference a at t times signal b at t + k.
-    lags = np.arange(n_taps)
-    auto = irfft(spectra[:, None].conj() * spectra[None], length)
-    cross = irfft(
-        spectra[:, None].conj() * rfft(estimates.astype(np.float64), length)[None], length
-    )
-    offset = lags[:, None] - lags[None]  # Gram[(a, k), (b, l)] = r_ab[k - l]
-    gram = auto[:, :, offset].transpose(0, 2, 1, 3).reshape(n_sources * n_taps, -1)
-    right = cross[:, :, :n_taps].transpose(0, 2, 1).reshape(n_sources * n_taps, -1)
-    ridge = np.finfo(np.float64).eps * np.trace(gram) / len(gram) * np.eye(len(gram))
-    explained = np.sum(right * cho_solve(cho_factor(gram + ridge), right), axis=0)
-    energy = np.sum(np.square(estimates, dtype=np.float64), axis=1)
-    owner = np.arange(n_sources) if owners is None else np.asarray(owners)
-    target = np.empty(len(estimates))
-    for j in range(n_sources):
-        own, mine = slice(j * n_taps, (j + 1) * n_taps), owner == j
-        projected = cho_solve(cho_factor(gram[own, own] + ridge[own, own]), right[own, mine])
-        target[mine] = np.sum(right[own, mine] * projected, axis=0)
-    return (
-        _decibel(target, energy - target),
-        _decibel(target, explained - target),
-        _decibel(explained, energy - explained),
-    )
+    true, found = _signals(references, "references"), _signals(estimates, "estimates")
+    if true.shape != found.shape:
+        raise ShapeError(
+            f"references are {tuple(true.shape)} and estimates {tuple(found.shape)}; "
+            "both are to be (sources, channels, samples)."
+        )
+    if not true.numel():
+        raise ShapeError(f"signals of shape {tuple(true.shape)} hold nothing to compare.")
+    for name, signal in (("references", true), ("estimates", found)):
+        if not bool(signal.isfinite().all()):
+            raise ShapeError(f"the {name} hold NaN or infinity; export them again.")
+    if silence == "museval":
+        for name, signal in (("reference", true), ("estimate", found)):
+            silent = (signal.sum(1) == 0).all(-1).nonzero()[:, 0].tolist()
+            if silent:
+                raise SilenceError(
+                    f"{name} {silent[0]} is silent throughout, and BSS Eval defines no score then; "
+                    "leave the source out, or pass silence='references'."
+                )
+    true = true.to(found.device)
+
+    def read(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return true[..., start:stop], found[None, ..., start:stop]
+
+    n_samples = true.shape[-1]
+    length = n_samples if window is None else round(window * rate)
+    step = length if hop is None else round(hop * rate)
+    return evaluate(
+        read, n_samples, length, step, filters=filters, family=family, silence=silence,
+        n_taps=n_taps,
+    )[0][0]  # fmt: skip
+
+
+def n_frames(n_samples: int, window: int, hop: int) -> int:
+    """Frames of a signal; one that is no longer than a frame is one frame."""
+    return 1 if window >= n_samples else (n_samples - window + hop) // hop
+
+
+def evaluate(
+    read: Reader,
+    n_samples: int,
+    window: int,
+    hop: int,
+    *,
+    groupings: Sequence[Tensor] | None = None,
+    filters: Literal["song", "frame"] = "song",
+    family: Family = "images",
+    silence: Literal["museval", "references"] = "museval",
+    n_taps: int = N_TAPS,
+) -> list[list[Scores]]:
+    """Scores of several systems on one song, under several groupings of its sources, in one pass.
+
+    Args:
+        read: gives samples start to stop of the references ``(J, C, n)`` and of the estimates of
+            all systems ``(S, J, C, n)``; asked for in order, and from the beginning once more where
+            the correlations of all frames would take too much memory.
+        n_samples: length T of the song.
+        window: in samples.
+        hop: in samples.
+        groupings: matrices ``(G, J)`` of zeros and ones, float64; row g is the sum of sources that
+            is scored as source g, against the same sum of estimates.  By default the sources
+            themselves.
+        filters: as `bss_eval` has it.
+        family: as `bss_eval` has it.
+        silence: as `bss_eval` has it.
+        n_taps: as `bss_eval` has it.
+
+    Returns:
+        A list per grouping with `Scores` per system.
+    """
+    if min(window, hop, n_taps) < 1:
+        raise ZooError(f"window {window}, hop {hop}, taps {n_taps}: each is to be 1 or more.")
+    frames = _Frames(read, n_samples, min(window, n_samples), hop, n_taps, groupings)
+    if filters == "song":
+        total = frames.total()
+        forms = [Forms.of(project(total.grouped(groups))) for groups in frames.groupings]
+    energies: list[list[_Energies]] = [[] for _ in frames.groupings]
+    for correlations, signals in frames:
+        for i, groups in enumerate(frames.groupings):
+            mine = correlations.grouped(groups)
+            form = forms[i] if filters == "song" else Forms.of(project(mine))
+            energies[i].append(form.energies(mine, signals[i]))
+    return [_scores(found, family, silence) for found in energies]
+
+
+# ----------------------------------------------------------------- one pass over the song
+
+
+@dataclass(frozen=True)
+class _Signals:
+    """What is measured on the samples of a frame themselves.
+
+    Attributes:
+        source: ``|s|^2``, ``(G,)``.
+        estimate: ``|y|^2``, ``(S, G)``.
+        error: ``|y - s|^2``, ``(S, G)``.
+        sounds: whether the channels of references and estimates sum to anything, ``(1 + S, G)``.
+    """
+
+    source: Tensor
+    estimate: Tensor
+    error: Tensor
+    sounds: Tensor
+
+    @classmethod
+    def of(cls, signals: Tensor) -> _Signals:
+        """Those of references and estimates ``(1 + S, G, C, T)``."""
+        power = signals.square().sum((-2, -1))
+        error = (signals[1:] - signals[0]).square().sum((-2, -1))
+        return cls(power[0], power[1:], error, (signals.sum(2) != 0).any(-1))
+
+
+_Frame = tuple[Correlations, list[_Signals]]
+
+
+class _Frames:
+    """The frames of a song, each with its correlations; as many as fit are kept once computed."""
+
+    def __init__(
+        self,
+        read: Reader,
+        n_samples: int,
+        window: int,
+        hop: int,
+        n_lags: int,
+        groupings: Sequence[Tensor] | None,
+    ) -> None:
+        self.read, self.n_samples, self.window, self.hop = read, n_samples, window, hop
+        self.n_lags = n_lags
+        self.n_frames = n_frames(n_samples, window, hop)
+        references, _ = read(0, 1)
+        identity = torch.eye(len(references), dtype=torch.float64, device=references.device)
+        self.groupings = [g.to(identity) for g in groupings] if groupings else [identity]
+        self._kept: list[_Frame] = []
+
+    def __iter__(self) -> Iterator[_Frame]:
+        yield from self._kept
+        for k in range(len(self._kept), self.n_frames):
+            yield self._frame(self._signals(k * self.hop, k * self.hop + self.window))
+
+    def total(self) -> Correlations:
+        """The correlations of the whole song: those of stretches of one hop, with what follows."""
+        total: Correlations | None = None
+        for start in range(0, self.n_samples, self.hop):
+            n = min(self.hop, self.n_samples - start)
+            signals = self._signals(start, start + n + self.n_lags - 1)
+            if n == self.window and start // self.hop < self.n_frames:
+                # A frame ends as if nothing followed; what does is added for the song alone.
+                frame = self._frame(signals[..., :n])
+                self._keep(frame)
+                edge = max(0, n - self.n_lags + 1)
+                ends = turned(signals[0, ..., edge:n])
+                follows = signals[..., edge:].clone()
+                follows[..., : n - edge] = 0
+                follows[0] = turned(follows[0])
+                piece = frame[0] + correlate(ends, follows, self.n_lags)
+            else:
+                signals[0] = turned(signals[0])
+                piece = correlate(signals[0, ..., :n], signals, self.n_lags)
+            total = piece if total is None else total + piece
+        assert total is not None
+        return total
+
+    def _signals(self, start: int, stop: int) -> Tensor:
+        """References and estimates ``(1 + S, J, C, n)`` in float64, to the song's end at most."""
+        references, estimates = self.read(start, min(stop, self.n_samples))
+        return torch.cat([references[None].double(), estimates.double()])
+
+    def _frame(self, signals: Tensor) -> _Frame:
+        grouped = (torch.einsum("gj,sjct->sgct", groups, signals) for groups in self.groupings)
+        measured = [_Signals.of(g) for g in grouped]
+        signals = signals.clone()
+        signals[0] = turned(signals[0])
+        return correlate(signals[0], signals, self.n_lags), measured
+
+    def _keep(self, frame: _Frame) -> None:
+        if (len(self._kept) + 1) * frame[0].nbytes <= _KEPT_BYTES:
+            self._kept.append(frame)
+
+
+def basis(n_channels: int) -> Tensor:
+    """Orthonormal ``(C, C)``: the first row is the mean of the channels, as mid and side are.
+
+    References are correlated in it.  The channels of a source in the middle hardly differ, and
+    what little they do would drown in the rounding of their correlations, but not in its own.
+    """
+    rows = torch.eye(n_channels, dtype=torch.float64)
+    rows[0] = 1
+    orthonormal: Tensor = torch.linalg.qr(rows.T)[0].T
+    return orthonormal
+
+
+def turned(references: Tensor) -> Tensor:
+    """References ``(J, C, T)`` in the `basis`."""
+    rows = basis(references.shape[1]).to(references)
+    return torch.einsum("dc,jct->jdt", rows, references)
+
+
+# ----------------------------------------------------------------- energies
+
+
+@dataclass(frozen=True)
+class _Energies:
+    """Of a frame; each ``(S, G)``, but ``source`` ``(G,)`` and ``sounds`` ``(1 + S, G)``."""
+
+    source: Tensor
+    error: Tensor
+    explained: Tensor  # p
+    spatial: Tensor  # p - s
+    missed: Tensor  # y - p
+    interference: Tensor  # q - p
+    every: Tensor  # q
+    artefacts: Tensor  # y - q
+    sounds: Tensor
+    rcond: float
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Filters as the quadratic and linear forms that give energies from a frame's correlations.
+
+    With h the filter of each reference channel, ``|sum_a h_a * a|^2`` is the sum over pairs of
+    channels and over lags of their correlation times that of their filters.
+    """
+
+    filters: Filters
+    every: Tensor
+    others: Tensor
+    own: Tensor
+    spatial: Tensor
+
+    @classmethod
+    def of(cls, filters: Filters) -> Forms:
+        """The forms of filters."""
+        n_sources, n_channels = filters.own.shape[:2]
+        itself = basis(n_channels).to(filters.own)
+        embedded = torch.zeros_like(filters.every)
+        undone = filters.own.clone()
+        for j in range(n_sources):
+            embedded[j, :, :, :, j] = filters.own[j]
+            undone[j, :, 0] -= itself[:, None]
+        return cls(
+            filters,
+            _form(filters.every.flatten(3).flatten(0, 1)[None]),
+            _form((filters.every - embedded).flatten(3).flatten(0, 1)[None]),
+            _form(filters.own.flatten(3)),
+            _form(undone.flatten(3)),
+        )
+
+    def energies(self, correlations: Correlations, signals: _Signals) -> _Energies:
+        """The energies of one frame."""
+        own, cross = correlations.own, correlations.cross
+        n_sources, n_channels, n_systems = cross.shape[:3]
+        shape = (n_systems, n_sources, n_channels)
+        alone = torch.stack([own[j, :, j] for j in range(n_sources)])  # (J, C, C, L)
+
+        def over_all(form: Tensor) -> Tensor:
+            return (own.flatten() @ form[0]).reshape(shape).sum(-1)
+
+        def over_own(form: Tensor) -> Tensor:
+            found = torch.bmm(alone.flatten(1)[:, None], form)[:, 0]
+            return found.reshape(n_sources, n_systems, n_channels).sum(-1).T
+
+        explained = over_own(self.own)
+        every = over_all(self.every)
+        mine = torch.stack([cross[j, :, :, j] for j in range(n_sources)])  # (J, C, S, C, L)
+        with_own = torch.einsum("jcsdl,jclsd->sj", mine, self.filters.own)
+        with_all = torch.einsum("icsjdl,iclsjd->sj", cross, self.filters.every)
+        return _Energies(
+            source=signals.source,
+            error=signals.error,
+            explained=explained,
+            spatial=over_own(self.spatial),
+            missed=signals.estimate - 2 * with_own + explained,
+            interference=over_all(self.others),
+            every=every,
+            artefacts=signals.estimate - 2 * with_all + every,
+            sounds=signals.sounds,
+            rcond=self.filters.rcond,
+        )
+
+
+def _form(filters: Tensor) -> Tensor:
+    """Weights ``(B, M M L, E)`` of one-sided correlations, of filters ``(B, M, L, E)``."""
+    n_lags = filters.shape[2]
+    spectra = torch.fft.rfft(filters, 2 * n_lags, dim=2)
+    form = torch.fft.irfft(spectra[:, :, None] * spectra[:, None].conj(), 2 * n_lags, dim=3)
+    form = form[:, :, :, :n_lags].contiguous()
+    form[:, :, :, 1:] *= 2  # lags below 0 are those of the mirrored pair
+    weights: Tensor = form.flatten(1, 3)
+    return weights
+
+
+# ----------------------------------------------------------------- scores
+
+
+def _scores(frames: list[_Energies], family: Family, silence: str) -> list[Scores]:
+    """The scores of each system from the energies of its frames."""
+    stacked = {
+        name: torch.stack([getattr(frame, name) for frame in frames], -1).cpu().numpy()
+        for name in _Energies.__dataclass_fields__
+        if name != "rcond"
+    }
+    sounds = stacked.pop("sounds")
+    rcond = min(frame.rcond for frame in frames)
+    source, explained = stacked["source"], stacked["explained"]
+    if family == "images":
+        sdr = _decibel(source, stacked["error"])
+        isr = _decibel(source, stacked["spatial"])
+    else:
+        sdr = _decibel(explained, stacked["missed"])
+        isr = np.full_like(sdr, math.nan)
+    sir = _decibel(explained, stacked["interference"])
+    sar = _decibel(stacked["every"], stacked["artefacts"])
+    scores = []
+    for system in range(len(sdr)):
+        if silence == "museval":
+            valid = (sounds[0] & sounds[1 + system]).all(0)
+        else:
+            valid = sounds[0]
+        figures = [np.where(valid, x[system], math.nan) for x in (sdr, isr, sir, sar)]
+        scores.append(Scores(figures[0], figures[1], figures[2], figures[3], rcond))
+    return scores
 
 
 def _decibel(signal: Array, noise: Array) -> Array:
+    # Differences of energies may come out a rounding below zero.
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio: Array = 10 * np.log10(np.maximum(signal, 0) / np.maximum(noise, 0))
     return ratio
+
+
+def _signals(signals: Any, name: str) -> Tensor:
+    """``(J, C, T)`` float64, as the caller may have it."""
+    tensor = torch.as_tensor(signals)
+    if tensor.ndim == 2:
+        tensor = tensor[:, None]
+    if tensor.ndim != 3:
+        raise ShapeError(
+            f"{name} of shape {tuple(tensor.shape)}; they are to be (sources, channels, samples)."
+        )
+    return tensor.double()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.bsseval import bss_eval_sources
+from zoo.metrics.bsseval import evaluate
 from zoo.metrics.sdr import framewise_sdr, sounding
 
 PROTOCOLS = ("mir1k", "sisec2018")
@@ -82,18 +82,20 @@ def _mir1k(
     names = [name for name in sources if name]
     if len(names) < len(sources):
         raise ZooError("protocol 'mir1k' compares sources, so all of them must be known.")
-    true = references.double().mean(1).numpy()
-    mono = mixture.double().mean(0).numpy()
-    n = len(true)
-    signals = np.concatenate([estimates.double().mean(1).numpy(), np.stack([mono] * n)])
-    sdr, sir, sar = bss_eval_sources(true, signals, owners=[*range(n), *range(n)])
-    before = sdr[n:]
+    # Against the mixture as both estimates too: NSDR is what a system gains over doing nothing.
+    systems = torch.stack([estimates, mixture.expand_as(estimates)]).cpu().mean(-2, keepdim=True)
+    true = references.cpu().mean(-2, keepdim=True)
+    n = references.shape[-1]
+    (ours, before), *_ = evaluate(
+        lambda start, stop: (true[..., start:stop], systems[..., start:stop]),
+        n, n, n, filters="frame", family="sources",
+    )  # fmt: skip
     result: Scores = {"samples": references.shape[-1]}
     for j, name in enumerate(names):
         result |= {
-            f"SDR_{name}": float(sdr[j]),
-            f"NSDR_{name}": float(sdr[j] - before[j]),
-            f"SIR_{name}": float(sir[j]),
-            f"SAR_{name}": float(sar[j]),
+            f"SDR_{name}": float(ours.SDR[j, 0]),
+            f"NSDR_{name}": float(ours.SDR[j, 0] - before.SDR[j, 0]),
+            f"SIR_{name}": float(ours.SIR[j, 0]),
+            f"SAR_{name}": float(ours.SAR[j, 0]),
         }
     return result
