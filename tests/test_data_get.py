@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from zoo.audio import AudioWriter
 from zoo.cli import main
-from zoo.data import DATASETS, download, open_dataset
+from zoo.data import download, open_dataset
 from zoo.data.download import OFFERS, fetch, prepare
 from zoo.errors import ChecksumError, DatasetError, LicenceError
 
