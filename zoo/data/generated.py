@@ -35,7 +35,7 @@ Signal = NDArray[np.float32]
 Renderer = Literal["synth", "soundfont"]
 RENDERERS: tuple[Renderer, ...] = get_args(Renderer)
 
-VERSION = 1  # of the songs: raise it whenever the same numbers would give another song
+VERSION = 2  # of the songs: raise it whenever the same numbers would give another song
 # First index of each split, so far apart that splits never share a song.
 _FIRST: dict[str, int] = {"train": 0, "valid": 1 << 28, "test": 1 << 29}
 

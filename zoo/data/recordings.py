@@ -48,13 +48,13 @@ Signal = NDArray[np.float32]
 Kind = int | str  # a General MIDI key, "loop" or "bass"
 
 _CYMBAL = {"cymbal", "cym"}
-_HAT = {"hat", "hats", "hihat", "hihats", "hh", "ch", "oh", "chh", "ohh"}
+_HAT = {"hat", "hats", "hihat", "hihats", "hh", "ch", "oh", "chh", "ohh", "closedhat"}
 _HIGH, _LOW = {"hi", "high", "small"}, {"lo", "low", "floor", "large"}
 # The first row of which one word of each set is in a name tells what the file is.
 _NAMES: tuple[tuple[Kind, tuple[set[str], ...]], ...] = (
     ("loop", ({"loop", "loops", "beat", "beats", "break", "breaks", "breakbeat", "groove"},)),
     (OPEN_HAT, (_HAT | _CYMBAL, {"open"})),
-    (OPEN_HAT, ({"oh", "ohh"},)),
+    (OPEN_HAT, ({"oh", "ohh", "openhat"},)),
     (CLOSED_HAT, (_CYMBAL, {"closed", "close", "pedal"})),
     (CLOSED_HAT, (_HAT,)),
     (KICK, ({"kick", "kicks", "bd", "kik", "bassdrum"},)),
@@ -74,6 +74,8 @@ _NAMES: tuple[tuple[Kind, tuple[set[str], ...]], ...] = (
     (CONGA_HIGH, ({"conga", "congas", "bongo", "bongos"},)),
     ("bass", ({"bass", "basses", "sub"},)),
 )
+# Words of loops that are no drums.
+_TUNED = set("other bass guitar piano keys synth lead pad chord chords melody vocals voice".split())
 _SOFT, _HARD = {"soft", "quiet", "ghost", "pp"}, {"hard", "loud", "ff"}
 _SOFT_BELOW = 80  # velocity
 # What is struck in place of a piece that the folder lacks; what has no stand-in is synthesised.
@@ -102,7 +104,6 @@ class Sample:
     """A drum, with a softer hit of the same where there is one."""
 
     key: int
-    name: str
     path: Path
     soft: Path | None = None
 
@@ -155,13 +156,13 @@ def open_one_shots(root: str | Path) -> OneShots:
             if pitch is not None:  # a phrase or a slide is no note
                 basses.append((path, pitch))
         elif isinstance(kind, int):
-            words = _words(path.stem)
+            words = re.split(r"[\W_]+", path.with_suffix("").as_posix().lower())
             name = " ".join(word for word in words if word not in _SOFT | _HARD)
             layer = "soft" if _SOFT.intersection(words) else "hard"
             drums.setdefault((kind, name), {}).setdefault(layer, path)
     samples = tuple(
-        Sample(key, name, layers.get("hard", layers.get("soft", Path())), layers.get("soft"))
-        for (key, name), layers in drums.items()
+        Sample(key, layers.get("hard") or layers["soft"], layers.get("soft"))
+        for (key, _), layers in drums.items()
     )
     if not samples and not loops and not basses:
         raise DatasetError(
@@ -175,11 +176,11 @@ def open_one_shots(root: str | Path) -> OneShots:
 
 def what_is(path: Path) -> Kind | None:
     """What a file is by its name, else by the folder that it lies in; None: nothing known."""
-    for name in (path.stem, path.parent.name):
-        words = set(_words(name))
+    names = set(_words(path.stem)), set(_words(path.parent.name))
+    for words in names:
         for kind, needed in _NAMES:
             if all(words & options for options in needed):
-                return kind
+                return None if kind == "loop" and _TUNED & (names[0] | names[1]) else kind
     return None
 
 
@@ -308,6 +309,7 @@ def sing_phrases(
         while at < stop:
             phrase = _faster(phrases[number % len(phrases)], rate, speed)[: stop - at]
             _fade(phrase[None], int(0.03 * rate))
+            _fade(phrase[None, ::-1], int(0.005 * rate))
             out[at : at + len(phrase)] += phrase
             at += len(phrase) + int(rng.uniform(0.1, 0.6) * rate)
             number += 1
@@ -333,11 +335,13 @@ def _phrases(path: Path, rate: int) -> tuple[Signal, ...]:
     hop = max(int(0.02 * rate), 1)
     blocks = signal[: len(signal) // hop * hop].reshape(-1, hop)
     levels = np.sqrt(np.mean(blocks * blocks, axis=1))
-    sounding = np.flatnonzero(levels > 0.02 * np.quantile(levels, 0.95)) if len(levels) else levels
+    loud = float(np.quantile(levels, 0.95)) if len(levels) else 0.0
+    sounding = np.flatnonzero(levels > 0.03 * loud)
     if not len(sounding):
         return ()
     cuts = np.flatnonzero(np.diff(sounding) * hop > 0.25 * rate) + 1
-    spans = [(int(run[0]) * hop, int(run[-1] + 2) * hop) for run in np.split(sounding, cuts)]
+    runs = [run for run in np.split(sounding, cuts) if levels[run].max() > 0.2 * loud]  # not breath
+    spans = [(int(run[0]) * hop, int(run[-1] + 2) * hop) for run in runs]
     return tuple(signal[a:b] for a, b in spans if b - a >= 0.3 * rate)
 
 
