@@ -8,9 +8,9 @@ nothing are left alone.  A kit is put together anew for each song.
 from __future__ import annotations
 
 import hashlib
-import logging
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,8 +41,6 @@ from zoo.data.composer import Note, Plan
 from zoo.data.drumkit import Kit
 from zoo.data.folder import SUFFIXES
 from zoo.errors import AudioFileError, DatasetError
-
-log = logging.getLogger(__name__)
 
 Signal = NDArray[np.float32]
 Kind = int | str  # a General MIDI key, "loop" or "bass"
@@ -148,7 +146,8 @@ def open_one_shots(root: str | Path) -> OneShots:
     loops: list[Path] = []
     basses: list[tuple[Path, float]] = []
     for path in _audio_files(folder, "one_shots"):
-        kind = what_is(path.relative_to(folder))
+        inner = path.relative_to(folder)
+        kind = what_is(inner)
         if kind == "loop":
             loops.append(path)
         elif kind == "bass":
@@ -156,7 +155,7 @@ def open_one_shots(root: str | Path) -> OneShots:
             if pitch is not None:  # a phrase or a slide is no note
                 basses.append((path, pitch))
         elif isinstance(kind, int):
-            words = re.split(r"[\W_]+", path.with_suffix("").as_posix().lower())
+            words = re.split(r"[\W_]+", inner.with_suffix("").as_posix().lower())
             name = " ".join(word for word in words if word not in _SOFT | _HARD)
             layer = "soft" if _SOFT.intersection(words) else "hard"
             drums.setdefault((kind, name), {}).setdefault(layer, path)
@@ -297,23 +296,36 @@ def sing_phrases(
 ) -> Signal:
     """Phrases of a recording, cut at its silences, where the notes are; ``(samples,)``.
 
-    They neither follow the tune nor the key: sources that do not belong together teach a network
-    as well.  All are up to a tenth faster or slower, pitch and all.
+    When it has no more, the next file of its folder goes on.  Phrases follow neither the tune nor
+    the key: sources that do not belong together teach a network as well.  All are up to a tenth
+    faster or slower, pitch and all.
     """
-    phrases = _phrases(path, rate)
-    out = np.zeros(samples, np.float32)
     speed = float(rng.uniform(1 / 1.1, 1.1))
-    number = int(rng.integers(len(phrases))) if phrases else 0
-    for start_s, stop_s in _spans(notes) if phrases else ():
+    phrases = _phrases_from(path, rate)
+    out = np.zeros(samples, np.float32)
+    for start_s, stop_s in _spans(notes):
         at, stop = int(start_s * rate), min(int(stop_s * rate), samples)
-        while at < stop:
-            phrase = _faster(phrases[number % len(phrases)], rate, speed)[: stop - at]
-            _fade(phrase[None], int(0.03 * rate))
-            _fade(phrase[None, ::-1], int(0.005 * rate))
-            out[at : at + len(phrase)] += phrase
-            at += len(phrase) + int(rng.uniform(0.1, 0.6) * rate)
-            number += 1
+        while at < stop and (phrase := next(phrases, None)) is not None:
+            sung = _faster(phrase, rate, speed)[: stop - at]
+            _fade(sung[None], int(0.03 * rate))
+            _fade(sung[None, ::-1], int(0.005 * rate))
+            out[at : at + len(sung)] += sung
+            at += len(sung) + int(rng.uniform(0.1, 0.6) * rate)
     return out
+
+
+def _phrases_from(path: Path, rate: int) -> Iterator[Signal]:
+    """The phrases of a file, then of those after it in its folder, round and round."""
+    files = sorted(p for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES)
+    at = files.index(path)
+    files = files[at:] + files[:at]
+    silent = 0
+    for file in itertools.cycle(files):
+        phrases = _phrases(file, rate)
+        yield from phrases
+        silent = 0 if phrases else silent + 1
+        if silent == len(files):
+            return
 
 
 def _spans(notes: tuple[Note, ...], gap_s: float = 1.5) -> list[tuple[float, float]]:
