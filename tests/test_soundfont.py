@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_font
 
+from zoo.cli import main
 from zoo.data import open_dataset, soundfont
 from zoo.data.arrangement import CLOSED_HAT, KICK, OPEN_HAT, SNARE
 from zoo.data.composer import STEMS, Note, Part, SongConfig
@@ -330,3 +331,25 @@ def test_a_real_font_has_presets_for_everything(real_font):
     for instrument in PROGRAMS:
         part = Part("part", "other", instrument, ())
         assert real_font.cast(part, np.random.default_rng(0)) is not None
+
+
+# The command
+
+
+def test_the_command_writes_songs_of_a_font(font_file, fluidsynth, tmp_path, capsys):
+    words = "--songs 1 --test-songs 0 --seconds 2 --rate 16000 --renderer soundfont --font".split()
+    assert main(["data", "generate", str(tmp_path / "out"), *words, str(font_file)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "font: tiny.sf2"
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert [song["split"] for song in card["songs"]] == ["train"]
+    assert card["songs"][0]["rate"] == 16000
+    assert card["songs"][0]["song"]["font"]["sha256"] == open_font(font_file).sha256
+
+
+def test_the_command_says_in_a_line_that_a_font_is_none(tmp_path, capsys):
+    (tmp_path / "font.sf2").write_bytes(b"no font")
+    words = ["--renderer", "soundfont", "--font", str(tmp_path / "font.sf2")]
+    assert main(["data", "generate", str(tmp_path / "out"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is no SoundFont" in line
+    assert not (tmp_path / "out").exists()
