@@ -17,6 +17,7 @@ from zoo.data.composer import STEMS, Note, Part, SongConfig, plan_song, stream
 from zoo.data.drumkit import Kit
 from zoo.data.generated import CACHE, GeneratedSongs, Song, SongCache
 from zoo.data.layouts import CARD, LAYOUTS, write
+from zoo.data.mixing import _strip
 from zoo.data.synth import Instrument
 from zoo.errors import DatasetError
 
@@ -140,6 +141,16 @@ def test_a_resting_stem_holds_a_faint_noise_in_half_of_the_songs():
     assert sounding.max() < -74
 
 
+def test_the_desk_s_filters_do_not_run_down_to_denormal_numbers():
+    # Each would take thirty times as long as a number.
+    part = np.zeros((1, 22050), np.float32)
+    part[0, :2000] = np.random.default_rng(0).uniform(-1, 1, 2000)
+    out = _strip(part, "other", "piano", 22050, np.random.default_rng(0))
+    denormal = (out != 0) & (np.abs(out) < np.finfo(np.float32).tiny)
+    assert denormal.mean() < 0.01
+    assert np.abs(out[0, 4000:]).max() < 1e-6
+
+
 # Form
 
 
@@ -193,6 +204,14 @@ def test_tempo_tuning_and_bass_range_stay_in_their_ranges():
     for index in range(20):
         bass = [p for p in write_song(0, index, SMALL).parts if p.name == "bass"]
         assert all(28 <= note.pitch <= 55 for part in bass for note in part.notes)
+
+
+def test_people_could_sing_the_vocals():
+    for index in range(40):
+        for part in write_song(0, index, SMALL).parts:
+            if part.stem == "vocals" and part.name != "harmony":
+                highest = 84 if part.instrument == "high voice" else 72  # C6, C5
+                assert all(36 <= note.pitch <= highest for note in part.notes)
 
 
 # Sound

@@ -234,17 +234,52 @@ def check(
 def generate(
     output: Annotated[str, typer.Argument(help="Folder, made when missing.")],
     songs: Annotated[int, typer.Option(min=1, help="Number of training songs.")] = 20,
+    test_songs: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="For validation, and as many for the test; else a fifth of --songs."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Length of a song.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Other songs for every other number.")] = 0,
     layout: Annotated[
         str,
         typer.Option(click_type=click.Choice(["plain", "musdb", "dsd100"]), help="Of the folders."),
     ] = "plain",
+    rate: Annotated[int, typer.Option(help="Samples per second.")] = 44100,
+    renderer: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(["synth", "soundfont"]),
+            help="numpy alone, or the instruments of a SoundFont.",
+        ),
+    ] = "synth",
+    font: Annotated[
+        str | None, typer.Option(help="The SoundFont; else $ZOO_SOUNDFONT, else the system's.")
+    ] = None,
+    one_shots: Annotated[
+        str | None, typer.Option(help="Folder of recorded drums, loops and bass notes.")
+    ] = None,
+    vocals: Annotated[str | None, typer.Option(help="Folder of dry singing.")] = None,
 ) -> None:
     """Write generated songs in stems, for training without a download."""
     from zoo.cli.data import generate_data
 
-    generate_data(output, songs, seconds, seed, layout)
+    count = max(1, songs // 5) if test_songs is None else test_songs
+    generate_data(
+        output,
+        layout,
+        n_train=songs,
+        n_valid=count,
+        n_test=count,
+        seconds=seconds,
+        seed=seed,
+        sample_rate=rate,
+        renderer=renderer,
+        font=font,
+        one_shots=one_shots,
+        vocals=vocals,
+    )
 
 
 @data.command()

@@ -6,7 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import yaml
 
@@ -34,17 +34,17 @@ def check_data(folder: str | None, dataset: str, arguments: str) -> int:
     return 0 if report.is_sound else 1
 
 
-def generate_data(output: str, songs: int, seconds: float, seed: int, layout: str) -> None:
-    """Write generated songs."""
+def generate_data(output: str, layout: str, **arguments: Any) -> None:
+    """Write generated songs; ``arguments`` are those of the data set."""
+    from zoo.data.generated import GeneratedSongs
     from zoo.data.layouts import Layout, write
 
-    count = max(1, songs // 5)
-    dataset = open_dataset(
-        "generated", n_train=songs, n_valid=count, n_test=count, seconds=seconds, seed=seed
-    )
-    write(dataset, output, cast(Layout, layout), _counting())  # refuses any other layout
+    songs = cast(GeneratedSongs, open_dataset("generated", **arguments))
+    write(songs, output, cast(Layout, layout), _counting())  # refuses any other layout
+    counts = " + ".join(str(count) for count in songs.counts.values())
     print(
-        f"{songs} + {count} + {count} songs of {seconds:g} s (train, valid, test) are in {output}"
+        f"{counts} songs of {songs.config.seconds:g} s (train, valid, test) are in {output}"
+        + "".join(f"\n{what}: {facts['name']}" for what, facts in songs.band.card.items())
     )
 
 

@@ -485,7 +485,8 @@ def _vocals(plan: Plan, rng: np.random.Generator) -> list[Part]:
     bars = [bar for bar in plan.bars if "vocals" in bar.stems]
     is_high = bool(rng.random() < 0.5)
     singer = "high voice" if is_high else "low voice"
-    low = int(rng.integers(57, 64)) if is_high else int(rng.integers(45, 53))
+    # The tonic, from which the tune rises at most fourteen semitones, lies up to eleven above.
+    low = int(rng.integers(51, 58)) if is_high else int(rng.integers(39, 47))
     density = float(rng.uniform(0.3, 0.55))
     writer = _Writer(plan, rng)
     for onset, duration, pitch, velocity in _melody(plan, bars, rng, low, 14, density):

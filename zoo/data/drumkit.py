@@ -83,7 +83,7 @@ class Kit:
         variants = rng.integers(_N_VARIANTS, size=len(part.notes))
         next_close = 0
         for note, variant in zip(part.notes, variants, strict=True):
-            hit = self.hit(note.pitch, int(variant))
+            hit = self.hit(note.pitch, int(variant), note.velocity)
             onset = int(note.onset_s * self.rate)
             if note.pitch in (CLOSED_HAT, OPEN_HAT):
                 next_close += 1
@@ -98,8 +98,8 @@ class Kit:
         _fade_end(out, int(0.01 * self.rate))
         return out
 
-    def hit(self, key: int, variant: int = 0) -> Signal:
-        """One hit as ``(n,)`` with a peak of 1."""
+    def hit(self, key: int, variant: int = 0, velocity: int = 127) -> Signal:
+        """One hit as ``(n,)`` with a peak of 1, whatever the velocity."""
         if key not in self._hits:
             # A generator per voice: a kit sounds the same whichever of its voices a song uses.
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, key])))

@@ -14,26 +14,28 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.arrangement import Score, write_song
-from zoo.data.composer import STEMS, Note, Part, SongConfig, stream
-from zoo.data.drumkit import Kit
+from zoo.data.band import Band
+from zoo.data.composer import STEMS, Note, SongConfig, stream
 from zoo.data.mixing import mix
-from zoo.data.singer import sing
-from zoo.data.synth import play_pitched
+from zoo.data.recordings import open_one_shots, open_voices
+from zoo.data.soundfont import library, open_font
 from zoo.data.track import SPLITS, Dataset, Split, Track, check_split
 from zoo.errors import DatasetError
 
 Signal = NDArray[np.float32]
+Renderer = Literal["synth", "soundfont"]
+RENDERERS: tuple[Renderer, ...] = get_args(Renderer)
 
-VERSION = 1  # of the songs: raise it whenever the same numbers would give another song
+VERSION = 2  # of the songs: raise it whenever the same numbers would give another song
 # First index of each split, so far apart that splits never share a song.
 _FIRST: dict[str, int] = {"train": 0, "valid": 1 << 28, "test": 1 << 29}
 
@@ -45,6 +47,7 @@ class Song:
     seed: int
     index: int
     config: SongConfig
+    band: Band = Band()
 
     @cached_property
     def score(self) -> Score:
@@ -68,12 +71,14 @@ class Song:
     def card(self) -> dict[str, Any]:
         """How to make this song again, and what is in it, as plain JSON values."""
         plan = self.score.plan
+        players = [player for player, _ in self._cast()]
         return {
             "generator": VERSION,
             "numpy": np.__version__,
             "seed": self.seed,
             "index": self.index,
             "config": asdict(self.config),
+            **self.band.card,
             "tempo_bpm": plan.bpm,
             "metre": plan.metre.name,
             "key": plan.key,
@@ -84,18 +89,22 @@ class Song:
                 for s in plan.sections
             ],
             "parts": [
-                {"name": p.name, "stem": p.stem, "instrument": p.instrument, "notes": len(p.notes)}
-                for p in self.score.parts
+                {
+                    "name": part.name,
+                    "stem": part.stem,
+                    "instrument": part.instrument,
+                    "player": player,
+                    "notes": len(part.notes),
+                }
+                for part, player in zip(self.score.parts, players, strict=True)
             ],
         }
 
     def render_parts(self) -> list[tuple[str, str, Signal]]:
-        """(stem, instrument, signal) of each part, dry; drums ``(C, T)``, others ``(1, T)``."""
-        timbre = stream(self.seed, self.index, "timbre")
-        seeds = timbre.integers(1 << 32, size=len(self.score.parts))
+        """(stem, instrument, signal) of each part, dry; ``(C, T)``, or ``(1, T)`` in the middle."""
         return [
-            (part.stem, part.instrument, self._render(part, int(seed)))
-            for part, seed in zip(self.score.parts, seeds, strict=True)
+            (part.stem, part.instrument, play())
+            for part, (_, play) in zip(self.score.parts, self._cast(), strict=True)
         ]
 
     def render(self) -> dict[str, Signal]:
@@ -103,14 +112,17 @@ class Song:
         rng, noise = (stream(self.seed, self.index, family) for family in ("mix", "noise"))
         return mix(self.render_parts(), self.config, rng, noise)
 
-    def _render(self, part: Part, seed: int) -> Signal:
+    def _cast(self) -> list[tuple[str, Callable[[], Signal]]]:
+        """Who plays each part, and the playing."""
+        timbre = stream(self.seed, self.index, "timbre")
+        seeds = timbre.integers(1 << 32, size=len(self.score.parts))
         # A generator per part: one part more does not change how the others sound.
-        rng = np.random.Generator(np.random.PCG64(seed))
-        rate, samples = self.config.sample_rate, self.config.samples
-        if part.stem == "drums":
-            return Kit(rate, rng).play(part, samples, self.config.channels, rng)
-        play = sing if part.stem == "vocals" else play_pitched
-        return play(part, rate, samples, self.score.plan.tuning_cents, rng)[None]
+        return [
+            self.band.cast(
+                part, self.score.plan, self.config, np.random.Generator(np.random.PCG64(int(seed)))
+            )
+            for part, seed in zip(self.score.parts, seeds, strict=True)
+        ]
 
 
 class SongCache:
@@ -175,10 +187,17 @@ class GeneratedSongs(Dataset):
         seed: another seed is another set of songs.
         sample_rate: in Hz.
         channels: 1 or 2.
+        renderer: ``synth``, which is numpy alone, or ``soundfont``: instruments of a SoundFont,
+            played by FluidSynth.  Notes are the same.
+        font: path of the SoundFont; else ``$ZOO_SOUNDFONT``, else one of the system's.
+        one_shots: folder of recorded drums, loops and bass notes, which play those parts; see
+            `zoo.data.recordings`.
+        vocals: folder of dry singing, phrases of which are the vocals.
         config: further fields of `zoo.data.composer.SongConfig`, such as ``alone``.
 
     Raises:
-        DatasetError: a value with which no song can be made.
+        DatasetError: a value with which no song can be made; no font; nothing in a folder.
+        MissingPackage: FluidSynth is asked for and not installed.
 
     """
 
@@ -194,6 +213,10 @@ class GeneratedSongs(Dataset):
         seed: int = 0,
         sample_rate: int = 44100,
         channels: int = 2,
+        renderer: Renderer = "synth",
+        font: str | None = None,
+        one_shots: str | None = None,
+        vocals: str | None = None,
         **config: Any,
     ) -> None:
         self.counts = {"train": n_train, "valid": n_valid, "test": n_test}
@@ -211,6 +234,7 @@ class GeneratedSongs(Dataset):
             raise DatasetError(
                 f"generated songs have no {', '.join(map(repr, config))}; they have {known}."
             ) from error
+        self.band = _band(renderer, font, one_shots, vocals)
 
     def __len__(self) -> int:
         """Songs in all splits."""
@@ -223,7 +247,7 @@ class GeneratedSongs(Dataset):
             raise DatasetError(
                 f"no song {number} in {split!r}, which has {self.counts[split]}; count from 0."
             )
-        return Song(self.seed, _FIRST[split] + number, self.config)
+        return Song(self.seed, _FIRST[split] + number, self.config, self.band)
 
     def tracks(self, split: Split) -> list[Track]:  # noqa: D102
         check_split(split)
@@ -231,8 +255,16 @@ class GeneratedSongs(Dataset):
 
     def fingerprint(self, splits: Sequence[Split] = SPLITS) -> str:
         """SHA-256 over what decides how the songs sound, and over their names and splits."""
-        facts = repr((super().fingerprint(splits), VERSION, self.seed, self.config))
+        made = (super().fingerprint(splits), VERSION, self.seed, self.config)
+        facts = repr((*made, self.band.card) if self.band.card else made)
         return hashlib.sha256(facts.encode()).hexdigest()
+
+    @property
+    def _licence(self) -> str:
+        if not self.band.card:
+            return "CC0 1.0: made by numbers, free of rights"
+        names = ", ".join(f"{what} {fact['name']}" for what, fact in self.band.card.items())
+        return f"that of what it was made from: {names}"
 
     def _track(self, split: Split, number: int) -> GeneratedTrack:
         return GeneratedTrack(
@@ -241,9 +273,25 @@ class GeneratedSongs(Dataset):
             channels=self.config.channels,
             samples=self.config.samples,
             sources=STEMS,
-            licence="CC0 1.0: made by numbers, free of rights",
+            licence=self._licence,
             song=self.song(split, number),
         )
+
+
+def _band(renderer: str, font: str | None, one_shots: str | None, vocals: str | None) -> Band:
+    if renderer not in RENDERERS:
+        raise DatasetError(f"renderer is {renderer!r}; choose one of {', '.join(RENDERERS)}.")
+    if font is not None and renderer != "soundfont":
+        raise DatasetError(f"font is {font}, and the renderer {renderer}; set renderer: soundfont.")
+    opened = None
+    if renderer == "soundfont":
+        opened = open_font(font)
+        library()  # is missed here, not in a worker
+    return Band(
+        opened,
+        open_one_shots(one_shots) if one_shots is not None else None,
+        open_voices(vocals) if vocals is not None else None,
+    )
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:
