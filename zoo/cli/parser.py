@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -369,14 +369,3 @@ def _spellings(key: Key) -> list[Key]:
     if "init_args" not in key:
         spelt += [(*key[:i], "init_args", *key[i:]) for i in range(len(key) - 1, 0, -1)]
     return spelt
-
-
-def merged(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mappings merged key by key, later ones winning."""
-    result: dict[str, Any] = {}
-    for tree in trees:
-        for name, value in tree.items():
-            old = result.get(name)
-            both = isinstance(old, dict) and isinstance(value, Mapping)
-            result[name] = merged([old, value]) if both and old is not None else value
-    return result

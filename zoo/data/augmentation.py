@@ -150,7 +150,7 @@ class Augmentation:
     def chances(self, name: str, sources: Sequence[str], dice: Dice) -> list[bool]:
         """Whether the effect of a probability happens, for each source."""
         value = getattr(self, name)
-        if value == 0:
+        if value in (0, {}):
             return [False] * len(sources)
         shares = [value.get(s, 0.0) if isinstance(value, dict) else value for s in sources]
         return [bool(u < p) for u, p in zip(dice(name).random(len(sources)), shares, strict=True)]
@@ -512,18 +512,32 @@ def _stretched(signal: Signal, rate: int, n_samples: int, warp: float) -> Signal
     spectrum = scipy.fft.rfft(frames[:, at + hop] * window)  # (C, N, F)
     latest = scipy.fft.rfft(middle[0, at + hop] * window) if len(signal) > 1 else spectrum[0]
     before = scipy.fft.rfft(middle[0, at] * window)
+    turn = np.zeros(before.shape, np.float32)
     # From where frame k - 1 ended up to where frame k sets in.
-    advance = latest[:-1] * before[1:].conj()
-    turn = np.cumsum(np.angle(_smeared(advance)), axis=0)
-    spectrum[:, 1:] *= np.cos(turn) + np.complex64(1j) * np.sin(turn)
+    np.cumsum(np.angle(_smeared(latest[:-1] * before[1:].conj())), axis=0, out=turn[1:])
+    # An onset is laid down as it is: else its partials would not begin together.
+    level = np.abs(latest)
+    is_loud = level > 1e-3 * level.max()
+    rises = (is_loud & (level > 2 * np.abs(before))).sum(1) > 0.4 * is_loud.sum(1)
+    rises[1:] &= ~rises[:-1]
+    turn -= turn[np.maximum.accumulate(np.where(rises, np.arange(n_frames), 0))]
+    spectrum *= np.cos(turn) + np.complex64(1j) * np.sin(turn)
     if warp != 1:
         spectrum *= _envelope_change(np.abs(spectrum).mean(0), rate, warp)
     pieces = scipy.fft.irfft(spectrum, n_fft) * window
-    pieces /= np.square(window).sum() / hop  # of the squared windows, all overlaps together
-    long = np.zeros((len(signal), n_frames + 3, hop), np.float32)
+    total = _overlapped(pieces, hop) / np.maximum(
+        _overlapped(np.broadcast_to(window**2, (1, n_frames, n_fft)), hop), np.float32(1e-3)
+    )
+    return total[:, n_fft // 2 : n_fft // 2 + n_samples].astype(np.float32, copy=False)
+
+
+def _overlapped(pieces: Signal, hop: int) -> Signal:
+    """Sum ``(C, T)`` of pieces ``(C, N, 4 hop)``, each ``hop`` after the one before."""
+    channels, n, _ = pieces.shape
+    total = np.zeros((channels, n + 3, hop), np.float32)
     for q in range(4):
-        long[:, q : q + n_frames] += pieces[..., q * hop : (q + 1) * hop]
-    return long.reshape(len(signal), -1)[:, n_fft // 2 : n_fft // 2 + n_samples]
+        total[:, q : q + n] += pieces[..., q * hop : (q + 1) * hop]
+    return total.reshape(channels, -1)
 
 
 def _smeared(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:

@@ -106,7 +106,7 @@ class Segments(TorchDataset[dict[str, Tensor]]):
                 f"augment.remix is {augment.remix}, but no training track is a whole song; "
                 "set remix to 1, or add songs."
             )
-        self._voiced: dict[Track, NDArray[np.int64]] = {}
+        self._voiced: dict[int, NDArray[np.int64]] = {}  # by identity: tracks stay
 
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Tensor]:
         dice, sources = Dice(self.seed, *position), self.format.sources
@@ -197,9 +197,9 @@ class Segments(TorchDataset[dict[str, Tensor]]):
 
     def _stretches(self, track: Track) -> NDArray[np.int64]:
         """Where the vocals of a track are, found once in each process."""
-        if track not in self._voiced:
-            self._voiced[track] = voiced_stretches(track.read("vocals"), track.rate)
-        return self._voiced[track]
+        if id(track) not in self._voiced:
+            self._voiced[id(track)] = voiced_stretches(track.read("vocals"), track.rate)
+        return self._voiced[id(track)]
 
     def _leave_the_rest(self, cuts: list[np.ndarray], known: list[bool]) -> None:
         """Put what the known sources leave in place of the first unknown, and silence elsewhere.
