@@ -521,7 +521,9 @@ def _stretched(signal: Signal, rate: int, n_samples: int, warp: float) -> Signal
     rises = (is_loud & (level > 2 * np.abs(before))).sum(1) > 0.4 * is_loud.sum(1)
     rises[1:] &= ~rises[:-1]
     turn -= turn[np.maximum.accumulate(np.where(rises, np.arange(n_frames), 0))]
-    spectrum *= np.cos(turn) + np.complex64(1j) * np.sin(turn)
+    phasor = np.empty_like(before)
+    phasor.real, phasor.imag = np.cos(turn), np.sin(turn)
+    spectrum *= phasor
     if warp != 1:
         spectrum *= _envelope_change(np.abs(spectrum).mean(0), rate, warp)
     pieces = scipy.fft.irfft(spectrum, n_fft) * window
@@ -566,9 +568,9 @@ def _envelope_change(magnitude: Signal, rate: int, warp: float) -> Signal:
     floor = max(1e-4 * float(tops.max(initial=0)), 1e-12)
     q = np.arange(1, round(0.002 * rate) + 1)
     cepstrum = scipy.fft.irfft(np.log(np.maximum(tops, floor)))[:, q]
-    here = np.arange(n_bins)
-    there = np.minimum(here * warp, n_bins - 1)
-    cosines = [np.cos(math.pi / (n_bins - 1) * q[:, None] * f) for f in (there, here)]
-    change = cepstrum @ (2 * (cosines[0] - cosines[1])).astype(np.float32)
+    here = np.arange(n_bins, dtype=np.float32) * np.float32(math.pi / (n_bins - 1))
+    there = np.minimum(here * np.float32(warp), np.float32(math.pi))
+    waves = q[:, None].astype(np.float32)
+    change = cepstrum @ (2 * (np.cos(waves * there) - np.cos(waves * here)))
     ratio = np.exp(np.clip(change, -4, 4))  # within 35 dB
     return np.repeat(ratio, 2, axis=0)[: len(magnitude)]
