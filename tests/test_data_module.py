@@ -12,12 +12,13 @@ import soundfile
 import torch
 from trainable_toy import Toy
 
+from zoo.data.augmentation import Augmentation
 from zoo.data.module import EpochSampler, Format, Segments, SeparationData, WholeTracks
 from zoo.data.track import Track
 from zoo.errors import DatasetError, RecipeError
 
 RATE = 8000
-QUIET = {"remix": 0.0, "gain": (1.0, 1.0), "swap_channels": 0.0, "speed": (1.0, 1.0)}
+QUIET = {"remix": 0.0, "gain": None, "swap_channels": 0.0}
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ def song(name, samples=3000, sources=("vocals", "drums"), channels=2, unknown=()
     )  # fmt: skip
 
 
-def segments(tracks, segment=100, channels=2, rate=RATE, sources=("vocals", "drums"), **changes):
-    return Segments(
-        tracks, Format(tuple(sources), rate, channels), segment, seed=0, **{**QUIET, **changes}
-    )
+def segments(
+    tracks, segment=100, channels=2, rate=RATE, sources=("vocals", "drums"), weights=None, **changes
+):
+    format = Format(tuple(sources), rate, channels)
+    augment = Augmentation(**{**QUIET, **changes})
+    return Segments(tracks, format, segment, seed=0, augment=augment, weights=weights)
 
 
 def song_and_source(signal):

@@ -122,6 +122,24 @@ ERRORS = {
         RECIPE + "data: {batch_sise: 4}\n",
         "bad.yaml, line 10: no option 'data.batch_sise'", "did you mean 'data.batch_size'?",
     ),
+    "key of the augmentation": (
+        RECIPE + "data:\n  augment:\n    remix: 1.0\n    gian: [1, 1]\n",
+        "bad.yaml, line 13: no option 'data.augment.gian'", "did you mean 'data.augment.gain'?",
+    ),
+    "range of the augmentation": (
+        RECIPE + "data:\n  augment:\n    gain: loud\n",
+        "bad.yaml, line 12: data.augment.gain: wanted [lowest, highest] or {source: [lowest, "
+        "highest]}, got loud", "write gain: [0.5, 1.5]",
+    ),
+    "range of a source": (
+        RECIPE + "data:\n  augment:\n    pitch: {vocals: up}\n",
+        "bad.yaml, line 12: data.augment.pitch: wanted a list, got 'up'", "write pitch: [0.5, 1.5]",
+    ),
+    "a word for the augmentation": (
+        RECIPE + "data:\n  augment: loud\n",
+        "bad.yaml, line 11: data.augment: wanted keys, got 'loud'",
+        "write data.augment.remix: VALUE",
+    ),
     "callback's option": (
         RECIPE + CALLBACKS.format("ModelCheckpoint", "monitr: x"),
         "bad.yaml, line 12: trainer.callbacks: ModelCheckpoint has no option 'monitr'",
@@ -196,6 +214,10 @@ WORDS = {
     ("--model.widht=3",): ("model: Toy has no option 'widht'", "did you mean 'width'?"),
     ("--model.width=x",): ("model.width: wanted a whole number, got 'x'", "write width: 10"),
     ("--model.width=1:30",): ("model.width: wanted a whole number, got '1:30'", "write width"),
+    ("--data.augment.gian=[1,1]",): (
+        "no option 'data.augment.gian'", "did you mean 'data.augment.gain'?"
+    ),
+    ("--data.gain=[1,1]",): ("no option 'data.gain'", "did you mean 'data.augment.gain'?"),
     ("--wandb=of",): ("wandb: no 'of'; one of auto, online, offline, off", "did you mean 'off'?"),
     ("--tiny=perhaps",): ("tiny: wanted true or false, got 'perhaps'", "write tiny: true"),
     ("stray",): ("a stray word 'stray'", "options are written --KEY=VALUE"),
@@ -659,10 +681,22 @@ CONSTRUCTORS = {
     ("--data.examples_per_epoch=0",): ("data: examples_per_epoch is 0", "it must be at least 1"),
     ("--data.n_workers=-1",): ("data: n_workers is -1", "it must be 0 or more"),
     ("--data.seed=-1",): ("data: seed is -1", "it must be 0 or more"),
-    ("--data.remix=1.5",): ("data: remix is 1.5", "it must be a probability"),
-    ("--data.swap_channels=-1",): ("data: swap_channels is -1", "it must be a probability"),
-    ("--data.speed=[0,1]",): ("data: speed is [0.0, 1.0]", "it must be [slowest, fastest]"),
-    ("--data.gain=[2,1]",): ("data: gain is [2.0, 1.0]", "it must be [lowest, highest]"),
+    ("--data.augment.remix=1.5",): ("data: augment.remix is 1.5", "it must be a probability"),
+    ("--data.augment.swap_channels=-1",): (
+        "data: augment.swap_channels is -1", "it must be a probability",
+    ),
+    ("--data.augment.speed=[0,1]",): (
+        "data: augment.speed is [0.0, 1.0]", "it must be [slowest, fastest]",
+    ),
+    ("--data.augment.gain=[2,1]",): (
+        "data: augment.gain is [2.0, 1.0]", "it must be [lowest, highest]",
+    ),
+    ("--data.augment.pitch.vocals=[-30,0]",): (
+        "data: augment.pitch.vocals is [-30.0, 0.0]", "it must be [lowest, highest] in semitones"
+    ),
+    ("--data.augment.share.pich=0.5",): (
+        "data: augment.share has no effect 'pich'", "did you mean 'pitch'?"
+    ),
     ("--data.valid_seconds=0",): ("data: valid_seconds is 0", "it must be above 0"),
     ("--data.dataset=ikala",): ("data: no data set named 'ikala'", "-c data/generated needs no"),
     ("--data.dataset=mir1k",): ("data: data set 'mir1k' was looked for", "-c data/generated needs"),

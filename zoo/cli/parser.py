@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -86,7 +86,7 @@ def refused(error: Exception) -> ZooError:
     if not found and not isinstance(cause, RecipeError):  # of a callback, say: nothing tells which
         key = ""
     first = text.split(" ")[0]
-    where = _where(f"{key}.{first}") if first in parameters(path) else ""
+    where = _where(f"{key}.{first}") if first.split(".")[0] in parameters(path) else ""
     what, _, hint = text.rstrip(".").partition("; " if "; " in text else ". ")
     return two_lines(
         ": ".join(part for part in (where, key, what) if part),
@@ -157,8 +157,9 @@ def _wrong_type(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str
 
 
 def _wrong_union(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, str, str]:
-    wanted = re.split(r", (?![^\[]*\])", m["types"])
-    names = [_type_name(t) for t in wanted if "NoneType" not in t]
+    # At commas outside brackets, which may hold brackets.
+    wanted = re.findall(r"(?:[^,\[]|\[(?:[^\[\]]|\[[^\]]*\])*\])+", m["types"])
+    names = [_type_name(t.strip()) for t in wanted if "NoneType" not in t]
     value = m["value"].strip().splitlines()[0]
     hint = f"write {key.rsplit('.', 1)[-1]}: {_example(names[0])}"
     return f"{key}: wanted {' or '.join(names)}, got {value}", hint, key
@@ -191,6 +192,15 @@ def _no_value(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, 
     return f"option '{m['name']}' without a value", f"write {m['name'].split('/')[-1]} VALUE", ""
 
 
+def _no_keys(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, str, str]:
+    known = [o for o in options if o.startswith(f"{key}.")]
+    return (
+        f"{key}: wanted keys, got '{m['name']}'",
+        f"write {known[0] if known else key}: VALUE",
+        key,
+    )
+
+
 _RULES = (
     (
         r"Problem with given class_path '(?P<path>[\w.]+)':(?:(?!Problem with given).)*?"
@@ -209,11 +219,12 @@ _RULES = (
      r"'(?P<name>[^']+)'", _unknown_class),
     (r"Subcommand '\w+' does not accept (?:option|nested key) '(?P<name>[^']+)'", _unknown_option),
     (r"Option '(?P<name>[^']+)' is not accepted", _unknown_option),
+    (r"Unable to load config '(?P<name>[^']+)'", _no_keys),
     (r"(?:[Uu]nrecognized arguments|unknown arguments): (?P<name>.+)", _unknown_option),
     (r"Key '?(?P<name>[\w.]+)'? (?:is required|is not optional)", _missing),
     (r"following arguments are required: (?P<name>[\w., ]+)", _missing),
     (r"argument (?P<name>[-\w./]+): expected (?:one|at least one) argument", _no_value),
-    (r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)", _wrong_type),
+    (r"Expected an? (?P<type>[^\n]+?)\. Got value: (?P<value>.*)", _wrong_type),
     (r".*Union subtypes\s+Subtypes: \[(?P<types>[^\n]*)\].*?Given value: (?P<value>[^\n]*)",
      _wrong_union),
 )  # fmt: skip
@@ -299,12 +310,16 @@ def _type_name(text: str) -> str:
     name = name.replace("typing.", "").replace("NoneType", "null").replace("builtins.", "")
     return {
         "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
+        "tuple": "a list", "tuple[float, float]": "[lowest, highest]",
+        "dict[str, tuple[float, float]]": "{source: [lowest, highest]}",
+        "dict[str, float]": "{name: number}",
     }.get(name, name)  # fmt: skip
 
 
 def _example(wanted: str) -> str:
     return {
         "a whole number": "10", "a number": "0.001", "true or false": "true", "text": "some text",
+        "a list": "[0.5, 1.5]", "[lowest, highest]": "[0.5, 1.5]",
     }.get(wanted, f"VALUE, of type {wanted}")  # fmt: skip
 
 
@@ -354,14 +369,3 @@ def _spellings(key: Key) -> list[Key]:
     if "init_args" not in key:
         spelt += [(*key[:i], "init_args", *key[i:]) for i in range(len(key) - 1, 0, -1)]
     return spelt
-
-
-def merged(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mappings merged key by key, later ones winning."""
-    result: dict[str, Any] = {}
-    for tree in trees:
-        for name, value in tree.items():
-            old = result.get(name)
-            both = isinstance(old, dict) and isinstance(value, Mapping)
-            result[name] = merged([old, value]) if both and old is not None else value
-    return result

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter, oaconvolve, sosfilt
 
 from zoo.data.composer import STEMS, SongConfig
+from zoo.dsp.biquads import high_pass, peak, shelf
 
 Signal = NDArray[np.float32]
 
@@ -82,10 +83,10 @@ def _strip(
     gains = rng.uniform(-6, 6, 3)
     centre = 10 ** rng.uniform(np.log10(400), np.log10(3000))
     sections = [
-        _high_pass(low, rate),
-        _shelf(150.0, gains[0], rate, is_high=False),
-        _peak(centre, gains[1], rate),
-        _shelf(5000.0, gains[2], rate, is_high=True),
+        high_pass(low, rate),
+        shelf(150.0, gains[0], rate, is_high=False),
+        peak(centre, gains[1], rate),
+        shelf(5000.0, gains[2], rate, is_high=True),
     ]
     drive_db, squeezes = rng.uniform(0, 12), rng.random() < 0.6
     ratio, attack, release = rng.uniform(2, 6), rng.uniform(0.005, 0.03), rng.uniform(0.06, 0.3)
@@ -99,52 +100,6 @@ def _strip(
     if squeezes:
         signal = signal * _compressor_gain(signal, ratio, attack, release, rate)
     return signal
-
-
-def _high_pass(hz: float, rate: int) -> list[float]:
-    """Second-order Butterworth, bilinear."""
-    k = math.tan(math.pi * hz / rate)
-    norm = 1 / (1 + math.sqrt(2) * k + k * k)
-    return [
-        norm,
-        -2 * norm,
-        norm,
-        1.0,
-        2 * (k * k - 1) * norm,
-        (1 - math.sqrt(2) * k + k * k) * norm,
-    ]
-
-
-def _peak(hz: float, gain_db: float, rate: int) -> list[float]:
-    """Bell one octave and a half wide (R. Bristow-Johnson, Audio EQ Cookbook)."""
-    a = 10 ** (gain_db / 40)
-    omega = 2 * math.pi * min(hz, 0.4 * rate) / rate
-    alpha = math.sin(omega) / (2 * 0.9)
-    cosine = -2 * math.cos(omega)
-    return _normalised(
-        [1 + alpha * a, cosine, 1 - alpha * a], [1 + alpha / a, cosine, 1 - alpha / a]
-    )
-
-
-def _shelf(hz: float, gain_db: float, rate: int, is_high: bool) -> list[float]:
-    """Shelf of slope 1 (R. Bristow-Johnson, Audio EQ Cookbook)."""
-    a = 10 ** (gain_db / 40)
-    omega = 2 * math.pi * min(hz, 0.4 * rate) / rate
-    sign = -1.0 if is_high else 1.0
-    c = sign * math.cos(omega)
-    s = math.sqrt(2 * a) * math.sin(omega)
-    b = [
-        a * (a + 1 - (a - 1) * c + s),
-        sign * 2 * a * (a - 1 - (a + 1) * c),
-        a * (a + 1 - (a - 1) * c - s),
-    ]
-    return _normalised(
-        b, [a + 1 + (a - 1) * c + s, -sign * 2 * (a - 1 + (a + 1) * c), a + 1 + (a - 1) * c - s]
-    )
-
-
-def _normalised(b: list[float], a: list[float]) -> list[float]:
-    return [value / a[0] for value in (*b, *a)]
 
 
 def _drive(signal: Signal, drive_db: float) -> Signal:

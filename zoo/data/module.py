@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.data import Dataset as TorchDataset
 
 from zoo.audio import resample
 from zoo.data import open_dataset
+from zoo.data.augmentation import Augmentation, Dice, Move, sounds, voiced_stretches
 from zoo.data.songs import Song, find_audio
 from zoo.data.track import Dataset, Split, Track
 from zoo.errors import DatasetError, RecipeError
 
 log = logging.getLogger(__name__)
+
+N_TRIES = 10  # places where a silent source is looked for again
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,21 @@ class Format:
 class Segments(TorchDataset[dict[str, Tensor]]):
     """Training examples: example ``(epoch, index)`` is a pure function of these and the seed.
 
+    A source comes from tracks that know it.  Only whole songs, which know their mixture, are
+    drawn coherently; a track of one sound of one source, as pools have, serves remixing alone.
+
     Args:
-        tracks: songs to cut from.
+        tracks: what to cut from.
         format: what the model wants.
         segment: length in samples at the model's rate.
         seed: of the whole run.
-        remix: probability that the sources come from different songs (Uhlich et al. 2017).
-        gain: range of a source's factor, drawn uniformly.
-        swap_channels: probability that a source's left and right are exchanged.
-        speed: range of the factor by which a source plays faster, drawn uniformly in its logarithm:
-            pitch, formants and tempo move together.
+        augment: what happens to the sources.
+        weights: how often each track is drawn beside the others; None: all alike.
+
+    Raises:
+        DatasetError: no track has one of the sources, or none is a whole song and not all is
+            remixed.
+        RecipeError: the augmentation names a source that there is not.
     """
 
     def __init__(
@@ -74,15 +83,18 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         format: Format,
         segment: int,
         seed: int,
-        remix: float,
-        gain: tuple[float, float],
-        swap_channels: float,
-        speed: tuple[float, float],
+        augment: Augmentation,
+        weights: Sequence[float] | None = None,
     ) -> None:
-        self.format, self.segment, self.seed = format, segment, seed
-        self.remix, self.gain, self.swap_channels, self.speed = remix, gain, swap_channels, speed
-        self.having = {s: [t for t in tracks if t.knows(s)] for s in format.sources}
-        self.some = [t for t in tracks if any(t.knows(s) for s in format.sources)]
+        self.format, self.segment, self.seed, self.augment = format, segment, seed, augment
+        augment.check_sources(format.sources)
+        weighted = list(zip(tracks, weights or [1.0] * len(tracks), strict=True))
+        self.having = {s: Urn((t, w) for t, w in weighted if t.knows(s)) for s in format.sources}
+        self.songs = Urn(
+            (t, w)
+            for t, w in weighted
+            if t.knows("mixture") and any(t.knows(s) for s in format.sources)
+        )
         for source, having in self.having.items():
             if not having:
                 raise DatasetError(
@@ -90,60 +102,152 @@ class Segments(TorchDataset[dict[str, Tensor]]):
                     f"{', '.join(sorted({s for t in tracks for s in t.sources}))}. "
                     "Set the model's sources to the data's."
                 )
+        if augment.remix < 1 and not self.songs:
+            raise DatasetError(
+                f"augment.remix is {augment.remix}, but no training track is a whole song; "
+                "set remix to 1, or add songs."
+            )
+        self._voiced: dict[int, NDArray[np.int64]] = {}  # by identity: tracks stay
 
     def __getitem__(self, position: tuple[int, int]) -> dict[str, Tensor]:
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, *position]))
-        remixed = rng.random() < self.remix
-        song = self.some[rng.integers(len(self.some))]
-        where, speed = rng.random(), self._drawn_speed(rng)
-        cuts: list[np.ndarray] = []
-        known: list[bool] = []
-        for source in self.format.sources:
-            if remixed:
-                song = self.having[source][rng.integers(len(self.having[source]))]
-                where, speed = rng.random(), self._drawn_speed(rng)
-            known.append(song.knows(source))
-            cuts.append(self._cut(song, source if known[-1] else "mixture", where, speed))
-        if not all(known):
-            self._leave_the_rest(cuts, known)
-        references = np.stack([self._augmented(cut, rng) for cut in cuts])
+        dice, sources = Dice(self.seed, *position), self.format.sources
+        is_remixed = bool(dice("remix").random() < self.augment.remix)
+        moves = self.augment.moves(sources, dice, is_remixed)
+        cut = self._remixed if is_remixed else self._coherent
+        cuts, known = cut(dice, moves)
+        rate = self.format.rate or self.having[sources[0]].items[0].rate
+        cuts = [m.applied(c, rate, self.segment) for m, c in zip(moves, cuts, strict=True)]
+        references = np.stack(self.augment.apply(cuts, sources, rate, dice))
         return {"references": torch.from_numpy(references), "known": torch.tensor(known)}
+
+    def _remixed(self, dice: Dice, moves: Sequence[Move]) -> tuple[list[np.ndarray], list[bool]]:
+        """Every source from a song and a place of its own."""
+        n = len(self.format.sources)
+        songs, starts, again = dice("song").random(n), dice("start").random(n), self._again(dice)
+        cuts = []
+        for j, source in enumerate(self.format.sources):
+            having, move = self.having[source], moves[j]
+            track, where = having.draw(songs[j]), float(starts[j])
+            if source == "vocals":
+                track, where = self._where_voiced(having, track, where, move, dice)
+            cuts.append(self._sounding(track, source, where, move, again[j])[0])
+        return cuts, [True] * n
+
+    def _coherent(self, dice: Dice, moves: Sequence[Move]) -> tuple[list[np.ndarray], list[bool]]:
+        """All sources from one place of one song; which of them it knows."""
+        track, where = self.songs.draw(dice("song").random()), float(dice("start").random())
+        track, where = self._where_voiced(self.songs, track, where, moves[0], dice)
+        known = [track.knows(source) for source in self.format.sources]
+        cuts: dict[str, np.ndarray] = {}
+        again = self._again(dice)
+        asked = [j for j, k in enumerate(known) if k and again[j]]
+        if asked:  # one of them: all at once may never sound
+            j = int(dice("leading").choice(asked))
+            lead = self.format.sources[j]
+            cuts[lead], where = self._sounding(track, lead, where, moves[j], again[j])
+        for source, k, move in zip(self.format.sources, known, moves, strict=True):
+            if source not in cuts:
+                cuts[source] = self._cut(track, source if k else "mixture", where, move)
+        result = [cuts[source] for source in self.format.sources]
+        if not all(known):
+            self._leave_the_rest(result, known)
+        return result, known
+
+    def _again(self, dice: Dice) -> list[list[float]]:
+        """For each source, where to cut if it is silent where it was cut; mostly nowhere."""
+        asked = self.augment.chances("sounding", self.format.sources, dice)
+        if not any(asked):
+            return [[] for _ in asked]
+        starts = dice("start again").random((len(asked), N_TRIES))
+        return [row if a else [] for a, row in zip(asked, starts.tolist(), strict=True)]
+
+    def _sounding(
+        self, track: Track, source: str, where: float, move: Move, again: Sequence[float]
+    ) -> tuple[np.ndarray, float]:
+        """A cut, and where it was made: at ``where``, or at the first other place that sounds."""
+        cut = self._cut(track, source, where, move)
+        for place in again:
+            if sounds(cut):
+                break
+            cut, where = self._cut(track, source, place, move), place
+        return cut, where
+
+    def _where_voiced(
+        self, urn: Urn, track: Track, where: float, move: Move, dice: Dice
+    ) -> tuple[Track, float]:
+        """Song and place, inside a voiced stretch if it is that one's turn (Lluis et al. 2019).
+
+        A stretch that is too short for a segment makes another song be drawn, and the turn too.
+        """
+        if not self.augment.voiced:
+            return track, where
+        rng = dice("voiced")
+        for _ in range(100):
+            if rng.random() >= self.augment.voiced or not track.knows("vocals"):
+                break
+            stretches = self._stretches(track)
+            if not len(stretches):
+                break
+            first, end = stretches[rng.integers(len(stretches))]
+            length = self._length(track, move)
+            if end - first >= length:
+                start = int(rng.integers(first, end - length + 1))
+                return track, (start + 0.5) / (track.samples - length + 1)
+            track = urn.draw(rng.random())
+        return track, where
+
+    def _stretches(self, track: Track) -> NDArray[np.int64]:
+        """Where the vocals of a track are, found once in each process."""
+        if id(track) not in self._voiced:
+            self._voiced[id(track)] = voiced_stretches(track.read("vocals"), track.rate)
+        return self._voiced[id(track)]
 
     def _leave_the_rest(self, cuts: list[np.ndarray], known: list[bool]) -> None:
         """Put what the known sources leave in place of the first unknown, and silence elsewhere.
 
         It has no loss, but it sounds in the mixture.
         """
-        sounds = sum(cut for cut, k in zip(cuts, known, strict=True) if k)
+        heard = sum(cut for cut, k in zip(cuts, known, strict=True) if k)
         first, *others = [j for j, k in enumerate(known) if not k]
-        cuts[first] = cuts[first] - sounds
+        cuts[first] = cuts[first] - heard
         for j in others:
             cuts[j] = np.zeros_like(cuts[j])
 
-    def _drawn_speed(self, rng: np.random.Generator) -> float:
-        slow, fast = self.speed
-        return float(slow * (fast / slow) ** rng.random())
+    def _length(self, track: Track, move: Move) -> int:
+        """Samples of a track that a segment is made of."""
+        rate = self.format.rate or track.rate
+        # As `Format.read` rounds the rate: else a sample may be missing in the end.
+        return math.ceil(move.samples_before(self.segment) * round(track.rate * move.speed) / rate)
 
-    def _cut(self, track: Track, source: str, where: float, speed: float) -> np.ndarray:
+    def _cut(self, track: Track, source: str, where: float, move: Move) -> np.ndarray:
         """A segment that begins at the share ``where`` of the starts that a track allows.
 
         A track shorter than a segment is padded with zeros, the share ``where`` of them before it.
+        It is as long as the move needs that is yet to be applied.
         """
-        rate = self.format.rate or track.rate
-        # As `Format.read` rounds the rate: else a sample may be missing in the end.
-        length = math.ceil(self.segment * round(track.rate * speed) / rate)
+        length, wanted = self._length(track, move), move.samples_before(self.segment)
         start = int(where * max(0, track.samples - length + 1))
-        signal = self.format.read(track, source, start, length, speed)[:, : self.segment]
-        missing = self.segment - signal.shape[1]
+        signal = self.format.read(track, source, start, length, move.speed)[:, :wanted]
+        missing = wanted - signal.shape[1]
         before = int(where * (missing + 1)) if missing > 0 else 0
         return np.pad(signal, ((0, 0), (before, max(0, missing - before))))
 
-    def _augmented(self, signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        gain = np.float32(rng.uniform(*self.gain))
-        swapped = rng.random() < self.swap_channels
-        if swapped and len(signal) == 2:
-            signal = signal[::-1]
-        return signal * gain
+
+class Urn:
+    """Tracks to draw from, each as often as its weight says; those of no weight never."""
+
+    def __init__(self, weighted: Iterable[tuple[Track, float]]) -> None:
+        kept = [(track, weight) for track, weight in weighted if weight > 0]
+        self.items = [track for track, _ in kept]
+        total = np.cumsum([weight for _, weight in kept])
+        self._upto = total / total[-1] if kept else total
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def draw(self, u: float) -> Track:
+        """The track at the share ``u``, in [0, 1), of all weight."""
+        return self.items[int(np.searchsorted(self._upto, u, side="right"))]
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
@@ -273,10 +377,7 @@ class SeparationData(lightning.LightningDataModule):
         examples_per_epoch: training examples between two validations.
         n_workers: processes that load; 0 loads in the training process.
         seed: of all that is random in the training data.
-        remix: probability that an example's sources come from different songs.
-        gain: range of the factor of each source.
-        swap_channels: probability of exchanged channels, per source.
-        speed: range of the factor by which a source plays faster, and higher.
+        augment: what happens to the sources of a training example.
         valid_seconds: at most this much of a validation track, from its middle; None: all of it.
         files: audio files, folders and patterns that `predict` separates in place of the data set,
             which need not be there.
@@ -296,10 +397,7 @@ class SeparationData(lightning.LightningDataModule):
         examples_per_epoch: int = 6400,
         n_workers: int = 0,
         seed: int = 0,
-        remix: float = 1.0,
-        gain: tuple[float, float] = (0.25, 1.25),
-        swap_channels: float = 0.5,
-        speed: tuple[float, float] = (1.0, 1.0),
+        augment: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         valid_seconds: float | None = 60.0,
         files: list[str] | str | None = None,
     ) -> None:
@@ -308,10 +406,6 @@ class SeparationData(lightning.LightningDataModule):
         _check("examples_per_epoch", examples_per_epoch, examples_per_epoch >= 1, "at least 1")
         _check("n_workers", n_workers, n_workers >= 0, "0 or more")
         _check("seed", seed, seed >= 0, "0 or more")
-        _check("remix", remix, 0 <= remix <= 1, "a probability, from 0 to 1")
-        _check("swap_channels", swap_channels, 0 <= swap_channels <= 1, "a probability, 0 to 1")
-        _check("gain", gain, -math.inf < gain[0] <= gain[1] < math.inf, "[lowest, highest]")
-        _check("speed", speed, 0.1 <= speed[0] <= speed[1] <= 10, "[slowest, fastest], 0.1 to 10")
         if valid_seconds is not None:
             _check("valid_seconds", valid_seconds, valid_seconds > 0, "above 0, or null for all")
         self._songs: list[Song] = []
@@ -328,9 +422,7 @@ class SeparationData(lightning.LightningDataModule):
             self.dataset = open_dataset(dataset, root, **(arguments or {}))
         self.batch_size, self.examples_per_epoch = batch_size, examples_per_epoch
         self.n_workers, self.seed = n_workers, seed
-        self.augmentation: dict[str, Any] = {
-            "remix": remix, "gain": gain, "swap_channels": swap_channels, "speed": speed,
-        }  # fmt: skip
+        self.augment = augment
         self.valid_seconds = valid_seconds
         self.protocol = self.dataset.protocol if self.dataset else Dataset.protocol
         self._format: Format | None = None
@@ -407,7 +499,10 @@ class SeparationData(lightning.LightningDataModule):
     def _train_loader(self, sampler: EpochSampler) -> DataLoader[dict[str, Tensor]]:
         tracks = self._tracks("train")
         assert self._format is not None, "call obey(model) first"
-        segments = Segments(tracks, self._format, self._segment, self.seed, **self.augmentation)
+        segments = Segments(
+            tracks, self._format, self._segment, self.seed, self.augment,
+            self.dataset.weights("train"),
+        )  # fmt: skip
         return DataLoader(
             segments,
             batch_size=self.batch_size,
@@ -427,5 +522,4 @@ class SeparationData(lightning.LightningDataModule):
 
 def _check(name: str, value: object, holds: bool, wanted: str) -> None:
     if not holds:  # also where it is no number
-        shown = list(value) if isinstance(value, tuple) else value
-        raise RecipeError(f"{name} is {shown}; it must be {wanted}.")
+        raise RecipeError(f"{name} is {value}; it must be {wanted}.")

@@ -368,6 +368,10 @@ class Dataset(ABC):
         for track in self.tracks(split):
             yield track.name, track
 
+    def weights(self, split: Split) -> list[float]:
+        """How often training draws each of the `tracks` beside the others; all alike."""
+        return [1.0] * len(self.tracks(split))
+
     def fingerprint(self, splits: Sequence[Split] = SPLITS) -> str:
         """SHA-256 over the name, split, sources, rate and length in samples of every track.
 

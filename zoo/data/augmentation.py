@@ -1,0 +1,576 @@
+"""Augmentation: what may happen to the sources of a training example before they are summed.
+
+`Augmentation` says what and how much; the functions below it do it, each to one signal ``(C, T)``,
+and know no chance.  The mixture is summed afterwards, so it is exact whatever happened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
+from scipy.signal import oaconvolve, sosfilt
+
+from zoo.audio import resample
+from zoo.dsp.biquads import peak, shelf
+from zoo.errors import RecipeError
+
+Signal = NDArray[np.float32]
+Range = tuple[float, float]
+Ranges = Range | dict[str, Range] | None
+Shares = float | dict[str, float]
+
+SILENCE = 1e-3  # -60 dBFS RMS, below which a stretch does not sound
+_COMMON_DB = -23.0  # dBFS; four sources of it add up to a mixture of about -17
+
+
+class Dice:
+    """The random numbers of one example.
+
+    Each effect has a generator of its own: switching one on or off changes no other.
+
+    Args:
+        position: seed, epoch and index of the example.
+    """
+
+    def __init__(self, *position: int) -> None:
+        self.position = position
+
+    def __call__(self, effect: str) -> np.random.Generator:
+        """The generator of an effect, from its beginning."""
+        stream = crc32(effect.encode())
+        return np.random.default_rng(np.random.SeedSequence([*self.position, stream]))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The keys below ``data.augment:``.
+
+    A value holds for every source.  A mapping, as in ``pitch: {vocals: [-3, 3]}``, holds for the
+    sources that it names and leaves the others alone.  Null is off.  Ranges are drawn from
+    uniformly, those of speed, tempo and reverberation in their logarithm.
+
+    Sources of one song share the draws of speed, tempo and pitch, so that they stay together; a
+    speed or tempo that is given source by source applies to remixed examples only.
+
+    Effects follow one another in the order of these keys.
+
+    Attributes:
+        remix: share of the examples whose sources come from different songs and places (Uhlich et
+            al. 2017); the rest is coherent, all sources from one place of one song.
+        sounding: share of the sources whose start is drawn again, up to ten times, as long as
+            they are silent there (below -60 dBFS RMS).  Of a coherent example one such source.
+        voiced: share of the starts that lie inside a stretch of vocals, found by reading the vocals
+            of each song once (Lluis et al. 2019).
+        speed: range of the factor by which a source plays faster: tempo, pitch and formants at
+            once.  0.1 to 10.
+        tempo: range of the factor by which a source plays faster, at its pitch.  0.25 to 4.
+        pitch: range of semitones by which a source sounds higher, at its tempo.  -24 to 24.
+        keep_formants: share of the sources whose formants stay where they are when pitch moves.
+        equaliser_db: range of the gain of each of three bands, low shelf, bell and high shelf.
+        reverb_s: range of the time in which a room's sound falls by 60 dB, RT60, in seconds.  One
+            room for all sources of an example.
+        reverb_send_db: range of the level of the room's sound beside that of the source.
+        balance_db: range of the level of a source where it sounds, beside a common loudness to
+            which all sources are brought first.  Raw stems of one song are up to 14 dB apart.
+        gain: range of a source's factor (Uhlich et al. 2017; Stoller et al. 2018 have [0.7, 1]).
+        polarity: probability that a source is turned upside down.
+        swap_channels: probability that left and right are exchanged (Uhlich et al. 2017).
+        silent: probability that a source is silenced.
+        noise: probability that a source has a noise floor, as codecs leave.
+        noise_db: range of the level of that floor, in dBFS RMS.
+        dc: range of a constant added to a source, of full scale 1.
+        level_db: range of the gain of the whole example.
+        share: effect -> probability that it is applied to a source, 1 where none is named, as in
+            ``share: {pitch: 0.2}``.  For effects that are ranges.
+
+    Raises:
+        RecipeError: a number out of its range, or no such effect.
+    """
+
+    remix: float = 1.0
+    sounding: Shares = 0.0
+    voiced: float = 0.0
+    speed: Ranges = None
+    tempo: Ranges = None
+    pitch: Ranges = None
+    keep_formants: Shares = 0.0
+    equaliser_db: Ranges = None
+    reverb_s: Range | None = None
+    reverb_send_db: Ranges = (-24.0, -6.0)
+    balance_db: Ranges = None
+    gain: Ranges = (0.25, 1.25)
+    polarity: Shares = 0.0
+    swap_channels: Shares = 0.5
+    silent: Shares = 0.0
+    noise: Shares = 0.0
+    noise_db: Range = (-80.0, -70.0)
+    dc: Ranges = None
+    level_db: Range | None = None
+    share: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _SHARES:
+            for key, value in _named(name, getattr(self, name)):
+                _check(key, value, 0 <= value <= 1, "a probability, from 0 to 1")
+        for name, (low, high, wanted) in _RANGES.items():
+            for key, value in _named(name, getattr(self, name)):
+                _check(key, value, low <= value[0] <= value[1] <= high, wanted)
+        for effect, value in self.share.items():
+            if effect not in _RANGES:
+                near = difflib.get_close_matches(effect, _RANGES, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(_RANGES)}"
+                raise RecipeError(f"augment.share has no effect '{effect}'; {hint}")
+            _check(f"share.{effect}", value, 0 <= value <= 1, "a probability, from 0 to 1")
+
+    def check_sources(self, sources: Sequence[str]) -> None:
+        """Raise a `RecipeError` where a mapping names what is none of ``sources``."""
+        for name in (f.name for f in fields(self) if f.name != "share"):
+            value = getattr(self, name)
+            for source in value if isinstance(value, Mapping) else ():
+                if source not in sources:
+                    near = difflib.get_close_matches(source, sources, n=1)
+                    hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(sources)}"
+                    raise RecipeError(f"augment.{name} names '{source}', no source here; {hint}")
+        if self.voiced and "vocals" not in sources:
+            raise RecipeError(
+                f"augment.voiced is {self.voiced}; it needs vocals among the model's sources"
+            )
+
+    # ---- what is drawn
+
+    def chances(self, name: str, sources: Sequence[str], dice: Dice) -> list[bool]:
+        """Whether the effect of a probability happens, for each source."""
+        value = getattr(self, name)
+        if value in (0, {}):
+            return [False] * len(sources)
+        shares = [value.get(s, 0.0) if isinstance(value, dict) else value for s in sources]
+        return [bool(u < p) for u, p in zip(dice(name).random(len(sources)), shares, strict=True)]
+
+    def ranges(
+        self, name: str, sources: Sequence[str], dice: Dice, together: bool = False
+    ) -> list[Range | None]:
+        """The range that holds for each source; None where the effect is off or not its turn."""
+        value = getattr(self, name)
+        if value is None:
+            return [None] * len(sources)
+        found = [value.get(s) if isinstance(value, dict) else value for s in sources]
+        if (share := self.share.get(name, 1.0)) < 1:
+            u = _uniform(dice(f"{name}.share"), len(sources), together)
+            found = [r if x < share else None for r, x in zip(found, u, strict=True)]
+        return found
+
+    def drawn(
+        self, name: str, sources: Sequence[str], dice: Dice, together: bool = False
+    ) -> list[float | None]:
+        """A number from the range of each source; None where the effect is off or not its turn.
+
+        Args:
+            name: of the effect.
+            sources: of the example.
+            dice: of the example.
+            together: whether all sources share a draw.
+        """
+        found = self.ranges(name, sources, dice, together)
+        if not any(found):
+            return [None] * len(sources)
+        u = _uniform(dice(name), len(sources), together)
+        is_ratio = name in ("speed", "tempo", "reverb_s")
+        return [
+            None if r is None else _between(r, float(x), is_ratio)
+            for r, x in zip(found, u, strict=True)
+        ]
+
+    def moves(self, sources: Sequence[str], dice: Dice, is_remixed: bool) -> list[Move]:
+        """How each source moves in time and pitch; see the class for coherent examples."""
+        n = len(sources)
+        ratios = {}
+        for name in ("speed", "tempo"):
+            by_source = isinstance(getattr(self, name), dict) and not is_remixed
+            drawn = [None] * n if by_source else self.drawn(name, sources, dice, not is_remixed)
+            ratios[name] = [1.0 if value is None else value for value in drawn]
+        pitch = [value or 0.0 for value in self.drawn("pitch", sources, dice, not is_remixed)]
+        kept = self.chances("keep_formants", sources, dice)
+        return [Move(*move) for move in zip(*ratios.values(), pitch, kept, strict=True)]
+
+    # ---- what is done
+
+    def apply(
+        self, signals: Sequence[Signal], sources: Sequence[str], rate: int, dice: Dice
+    ) -> list[Signal]:
+        """The references of an example from the sources as they were cut and moved.
+
+        Args:
+            signals: one ``(C, T)`` for each of ``sources``; they are not changed.
+            sources: names.
+            rate: samples per second.
+            dice: of the example.
+        """
+        result = list(signals)
+        for effect in (self._equalise, self._reverberate, self._balance, self._scale, self._floor):
+            result = effect(result, sources, rate, dice)
+        if self.level_db is not None:
+            (level,) = self.drawn("level_db", ("mixture",), dice)
+            result = [_amplified(signal, level or 0.0) for signal in result]
+        return result
+
+    def _equalise(
+        self, signals: list[Signal], sources: Sequence[str], rate: int, dice: Dice
+    ) -> list[Signal]:
+        ranges = self.ranges("equaliser_db", sources, dice)
+        if not any(ranges):
+            return signals
+        u = dice("equaliser_db").random((len(sources), 2, 3))
+        return [
+            signal
+            if r is None
+            else equalised(
+                signal,
+                rate,
+                [_between(band, x, True) for band, x in zip(_BANDS_HZ, at, strict=True)],
+                [_between(r, x) for x in gains],
+            )
+            for signal, r, (at, gains) in zip(signals, ranges, u.tolist(), strict=True)
+        ]
+
+    def _reverberate(
+        self, signals: list[Signal], sources: Sequence[str], rate: int, dice: Dice
+    ) -> list[Signal]:
+        (rt60_s,) = self.drawn("reverb_s", ("mixture",), dice)
+        sends = self.drawn("reverb_send_db", sources, dice) if rt60_s else []
+        if rt60_s is None or not any(send is not None for send in sends):
+            return signals
+        response = room(rt60_s, rate, signals[0].shape, dice("room"))
+        return [
+            signal if send is None else reverberated(signal, response, send)
+            for signal, send in zip(signals, sends, strict=True)
+        ]
+
+    def _balance(
+        self, signals: list[Signal], sources: Sequence[str], rate: int, dice: Dice
+    ) -> list[Signal]:
+        levels = self.drawn("balance_db", sources, dice)
+        return [
+            signal if level is None else balanced(signal, rate, _COMMON_DB + level)
+            for signal, level in zip(signals, levels, strict=True)
+        ]
+
+    def _scale(
+        self, signals: list[Signal], sources: Sequence[str], rate: int, dice: Dice
+    ) -> list[Signal]:
+        gains = [1.0 if gain is None else gain for gain in self.drawn("gain", sources, dice)]
+        turned, swapped, silent = (
+            self.chances(name, sources, dice) for name in ("polarity", "swap_channels", "silent")
+        )
+        result = []
+        for j, signal in enumerate(signals):
+            if swapped[j] and len(signal) == 2:
+                signal = signal[::-1]
+            gain = 0.0 if silent[j] else -gains[j] if turned[j] else gains[j]
+            result.append(signal * np.float32(gain))
+        return result
+
+    def _floor(
+        self, signals: list[Signal], sources: Sequence[str], rate: int, dice: Dice
+    ) -> list[Signal]:
+        noisy, constants = self.chances("noise", sources, dice), self.drawn("dc", sources, dice)
+        if any(noisy):
+            levels = self.drawn("noise_db", sources, dice)
+            rng = dice("noise floor")
+            floors = rng.standard_normal((len(signals), *signals[0].shape), dtype=np.float32)
+            signals = [
+                signal + _amplified(floor, level) if is_noisy and level is not None else signal
+                for signal, floor, level, is_noisy in zip(
+                    signals, floors, levels, noisy, strict=True
+                )
+            ]
+        return [
+            signal if constant is None else signal + np.float32(constant)
+            for signal, constant in zip(signals, constants, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Move:
+    """How a source moves in time and pitch: factors, semitones, and whether formants stay."""
+
+    speed: float = 1.0
+    tempo: float = 1.0
+    pitch: float = 0.0
+    keeps_formants: bool = False
+
+    def samples_before(self, n_samples: int) -> int:
+        """How many samples, at the final rate, become ``n_samples`` by `applied`."""
+        return math.ceil(n_samples * self.tempo)
+
+    def applied(self, signal: Signal, rate: int, n_samples: int) -> Signal:
+        """Tempo and pitch; speed is a matter of reading."""
+        if self.tempo == 1 and self.pitch == 0:
+            return signal
+        return shifted(signal, rate, n_samples, self.pitch, self.keeps_formants)
+
+
+_SHARES = ("remix", "sounding", "voiced", "keep_formants", "polarity", "swap_channels", "silent",
+           "noise")  # fmt: skip
+_FINITE = 1e6
+_LEVELS = (-120.0, 60.0, "[lowest, highest] in dB, -120 to 60")
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "speed": (0.1, 10.0, "[slowest, fastest], 0.1 to 10"),
+    "tempo": (0.25, 4.0, "[slowest, fastest], 0.25 to 4"),
+    "pitch": (-24.0, 24.0, "[lowest, highest] in semitones, -24 to 24"),
+    "equaliser_db": (-40.0, 40.0, "[lowest, highest] in dB, -40 to 40"),
+    "reverb_s": (0.02, 20.0, "[shortest, longest] in seconds, 0.02 to 20"),
+    "reverb_send_db": _LEVELS,
+    "balance_db": _LEVELS,
+    "gain": (-_FINITE, _FINITE, "[lowest, highest]"),
+    "noise_db": (-200.0, 0.0, "[lowest, highest] in dBFS, up to 0"),
+    "dc": (-1.0, 1.0, "[lowest, highest], -1 to 1"),
+    "level_db": _LEVELS,
+}
+_BANDS_HZ = ((80.0, 300.0), (300.0, 3000.0), (3000.0, 8000.0))  # of shelf, bell and shelf
+
+
+def _named(name: str, value: object) -> list[tuple[str, Any]]:
+    """A value by its key, or each value of a mapping by its own; nothing for null."""
+    if isinstance(value, Mapping):
+        return [(f"{name}.{key}", inner) for key, inner in value.items()]
+    return [] if value is None else [(name, value)]
+
+
+def _check(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:  # also where it is no number
+        shown = list(value) if isinstance(value, tuple) else value
+        raise RecipeError(f"augment.{name} is {shown}; it must be {wanted}.")
+
+
+def _uniform(rng: np.random.Generator, n: int, together: bool) -> NDArray[np.float64]:
+    """``n`` numbers in [0, 1), all the first of them if ``together``."""
+    return np.full(n, rng.random()) if together else rng.random(n)
+
+
+def _between(limits: Range, u: float, is_ratio: bool = False) -> float:
+    low, high = limits
+    return float(low * (high / low) ** u if is_ratio else low + (high - low) * u)
+
+
+def _amplified(signal: Signal, level_db: float) -> Signal:
+    result: Signal = signal * np.float32(10 ** (level_db / 20))
+    return result
+
+
+# ---- levels
+
+
+def sounds(signal: Signal) -> bool:
+    """Whether a stretch is above -60 dBFS RMS."""
+    return bool(np.square(signal).mean(dtype=np.float64) > SILENCE**2) if signal.size else False
+
+
+def active_rms(signal: Signal, rate: int) -> float:
+    """RMS over the blocks of a second that sound, above -60 dBFS; 0 where none does."""
+    power = np.square(signal).mean(0, dtype=np.float64)
+    starts = np.arange(0, len(power), rate)
+    energy = np.add.reduceat(power, starts) if len(power) else power
+    lengths = np.diff([*starts, len(power)])
+    active = energy > SILENCE**2 * lengths
+    return math.sqrt(energy[active].sum() / lengths[active].sum()) if active.any() else 0.0
+
+
+def balanced(signal: Signal, rate: int, level_db: float) -> Signal:
+    """The signal at a level in dBFS where it sounds; as it is where it does not."""
+    rms = active_rms(signal, rate)
+    return _amplified(signal, level_db - 20 * math.log10(rms)) if rms else signal
+
+
+# ---- where a voice is
+
+
+def voiced_stretches(vocals: Signal, rate: int) -> NDArray[np.int64]:
+    """First and last sample of the stretches where a voice is, ``(n, 2)``.
+
+    A block of 50 ms is voiced where its mean magnitude is at least a tenth of the largest.  A voice
+    that is there from the first block on, or until the last, makes no stretch (Lluis et al. 2019).
+    """
+    block = max(1, round(0.05 * rate))
+    mono = np.abs(vocals.mean(0))
+    n = len(mono) // block
+    level = mono[: n * block].reshape(n, block).mean(1)
+    active = level >= 0.1 * level.max(initial=0)
+    if not level.any():
+        return np.zeros((0, 2), np.int64)
+    edges = np.diff(active.astype(np.int8))
+    on, off = np.flatnonzero(edges > 0) + 1, np.flatnonzero(edges < 0) + 1
+    if len(on) and len(off):
+        off = off[off > on[0]]
+    return np.stack([on[: len(off)], off[: len(on)]], axis=1) * block
+
+
+# ---- colour
+
+
+def equalised(signal: Signal, rate: int, hz: Sequence[float], gains_db: Sequence[float]) -> Signal:
+    """A low shelf, a bell and a high shelf.
+
+    Args:
+        signal: ``(C, T)``.
+        rate: samples per second.
+        hz: of each band.
+        gains_db: of each band.
+    """
+    sections = [
+        shelf(hz[0], gains_db[0], rate, is_high=False),
+        peak(hz[1], gains_db[1], rate),
+        shelf(hz[2], gains_db[2], rate, is_high=True),
+    ]
+    result: Signal = sosfilt(np.asarray(sections, np.float32), signal).astype(
+        np.float32, copy=False
+    )
+    return result
+
+
+def room(rt60_s: float, rate: int, shape: tuple[int, ...], rng: np.random.Generator) -> Signal:
+    """A room's answer to an impulse: noise that decays exponentially, after up to 40 ms.
+
+    Args:
+        rt60_s: time in which it falls by 60 dB, at which it ends.
+        rate: samples per second.
+        shape: ``(C, T)`` of the signals; what comes later than ``T`` is left out.
+        rng: draws delay and noise.
+
+    Returns:
+        ``(C, n)`` with n <= T; the whole of each channel has energy 1.
+    """
+    delay = int(rng.uniform(0, 0.04) * rate)
+    n = max(1, round(rt60_s * rate))
+    noise = rng.standard_normal((shape[0], n), dtype=np.float32)
+    noise *= np.exp(np.arange(n, dtype=np.float32) * np.float32(-math.log(1000) / (rt60_s * rate)))
+    noise /= np.sqrt(np.square(noise).sum(1, keepdims=True))
+    return np.pad(noise, ((0, 0), (delay, 0)))[:, : shape[1]]
+
+
+def reverberated(signal: Signal, response: Signal, send_db: float) -> Signal:
+    """The signal and, at a level beside it, what the room answers to the mean of its channels."""
+    send = signal.mean(0, keepdims=True)
+    wet = oaconvolve(send, response, axes=1)[:, : signal.shape[1]]
+    return signal + _amplified(wet.astype(np.float32, copy=False), send_db)
+
+
+# ---- pitch and tempo
+
+
+def shifted(
+    signal: Signal, rate: int, n_samples: int, semitones: float = 0.0, keeps_formants: bool = False
+) -> Signal:
+    """A signal made to last ``n_samples``, and higher by ``semitones``.
+
+    Pitch is a stretch in time that resampling undoes.
+
+    Args:
+        signal: ``(C, T)``; tempo is ``T / n_samples``.
+        rate: samples per second.
+        n_samples: of the result.
+        semitones: up, or down where negative.
+        keeps_formants: leave the spectral envelope where it is.
+    """
+    fast = round(rate * 2 ** (semitones / 12))
+    n_long = -(-n_samples * fast // rate)
+    stretched = _stretched(signal, rate, n_long, fast / rate if keeps_formants else 1.0)
+    return resample(stretched, fast, rate)[:, :n_samples]
+
+
+def _stretched(signal: Signal, rate: int, n_samples: int, warp: float) -> Signal:
+    """A phase vocoder: a signal made to last ``n_samples``, at its pitch.
+
+    Frames are taken closer together, or further apart, than they are laid down.  Between two of
+    them each bin's phase goes on as it did in the ``hop`` samples before the later one, so nothing
+    needs unwrapping.  All channels turn by one angle, that of their mean, so that a source stays
+    where it is.  (torchaudio's takes twice the time, and turns channels apart.)
+
+    Args:
+        signal: ``(C, T)``.
+        rate: samples per second.
+        n_samples: of the result.
+        warp: factor by which the spectral envelope is compressed, as later resampling undoes.
+    """
+    n_fft = 1 << math.ceil(math.log2(0.046 * rate))  # 46 to 92 ms: two periods of a low voice
+    hop = n_fft // 4
+    n_frames = -(-n_samples // hop) + 1
+    n_signal = signal.shape[1]
+    window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    at = np.minimum(np.arange(n_frames) * hop * n_signal // n_samples, n_signal)
+    padded = np.pad(signal, ((0, 0), (n_fft // 2 + hop, n_fft // 2)))
+    mean = padded.mean(0, keepdims=True)
+    frames, middle = (np.lib.stride_tricks.sliding_window_view(x, n_fft, 1) for x in (padded, mean))
+    spectrum = scipy.fft.rfft(frames[:, at + hop] * window)  # (C, N, F)
+    latest = scipy.fft.rfft(middle[0, at + hop] * window) if len(signal) > 1 else spectrum[0]
+    before = scipy.fft.rfft(middle[0, at] * window)
+    turn = np.zeros(before.shape, np.float32)
+    # From where frame k - 1 ended up to where frame k sets in.
+    np.cumsum(np.angle(_smeared(latest[:-1] * before[1:].conj())), axis=0, out=turn[1:])
+    # An onset is laid down as it is: else its partials would not begin together.
+    level = np.abs(latest)
+    is_loud = level > 1e-3 * level.max()
+    rises = (is_loud & (level > 2 * np.abs(before))).sum(1) > 0.4 * is_loud.sum(1)
+    rises[1:] &= ~rises[:-1]
+    turn -= turn[np.maximum.accumulate(np.where(rises, np.arange(n_frames), 0))]
+    phasor = np.empty_like(before)
+    phasor.real, phasor.imag = np.cos(turn), np.sin(turn)
+    spectrum *= phasor
+    if warp != 1:
+        spectrum *= _envelope_change(np.abs(spectrum).mean(0), rate, warp)
+    pieces = scipy.fft.irfft(spectrum, n_fft) * window
+    total = _overlapped(pieces, hop) / np.maximum(
+        _overlapped(np.broadcast_to(window**2, (1, n_frames, n_fft)), hop), np.float32(1e-3)
+    )
+    return total[:, n_fft // 2 : n_fft // 2 + n_samples].astype(np.float32, copy=False)
+
+
+def _overlapped(pieces: Signal, hop: int) -> Signal:
+    """Sum ``(C, T)`` of pieces ``(C, N, 4 hop)``, each ``hop`` after the one before."""
+    channels, n, _ = pieces.shape
+    total = np.zeros((channels, n + 3, hop), np.float32)
+    for q in range(4):
+        total[:, q : q + n] += pieces[..., q * hop : (q + 1) * hop]
+    return total.reshape(channels, -1)
+
+
+def _smeared(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Sums over five neighbouring bins, so that those of one partial turn as its peak does.
+
+    Else each goes its own way at an onset, and what comes after it is blurred and softer.
+    """
+    wide = np.pad(spectrum, ((0, 0), (2, 2)))
+    n = spectrum.shape[1]
+    total = wide[:, :n].copy()
+    for k in range(1, 5):
+        total += wide[:, k : k + n]
+    return total
+
+
+def _envelope_change(magnitude: Signal, rate: int, warp: float) -> Signal:
+    """``E(f warp) / E(f)`` for frames ``(N, F)``, by which resampling finds E where it was.
+
+    The envelope E runs over the tops of the partials: the largest magnitude within 125 Hz, and of
+    its cepstrum what lies below 2 ms.
+    """
+    n_bins = magnitude.shape[1]
+    n_near = round(125 * 2 * (n_bins - 1) / rate)
+    # Frames overlap by three quarters: every second one tells enough.
+    tops = maximum_filter1d(magnitude[::2], 2 * n_near + 1, axis=1)
+    floor = max(1e-4 * float(tops.max(initial=0)), 1e-12)
+    q = np.arange(1, round(0.002 * rate) + 1)
+    cepstrum = scipy.fft.irfft(np.log(np.maximum(tops, floor)))[:, q]
+    here = np.arange(n_bins, dtype=np.float32) * np.float32(math.pi / (n_bins - 1))
+    there = np.minimum(here * np.float32(warp), np.float32(math.pi))
+    waves = q[:, None].astype(np.float32)
+    change = cepstrum @ (2 * (np.cos(waves * there) - np.cos(waves * here)))
+    ratio = np.exp(np.clip(change, -4, 4))  # within 35 dB
+    return np.repeat(ratio, 2, axis=0)[: len(magnitude)]
