@@ -36,7 +36,6 @@ class AudioReader:
         notes: one-line facts about the file; some are known at its end only.
         is_float: whether the file holds floating point samples, which may go beyond full scale.
         bits: of a sample; 16 for files compressed with loss.
-        random_access: whether `seek` costs nothing; elsewhere it decodes up to there.
     """
 
     def __init__(self, path: Path, source: Source) -> None:
@@ -44,7 +43,6 @@ class AudioReader:
         self.rate, self.channels, self.samples = source.rate, source.channels, source.samples
         self.announced = source.announced
         self.is_float, self.bits = source.is_float, source.bits
-        self.random_access = source.random_access
         self._source = source
         self._position = 0
 
@@ -52,6 +50,11 @@ class AudioReader:
     def notes(self) -> list[str]:
         """One-line facts about the file."""
         return self._source.notes
+
+    @property
+    def random_access(self) -> bool:
+        """Whether `seek` costs next to nothing; elsewhere it decodes up to there."""
+        return self._source.random_access
 
     def read(self, n: int) -> np.ndarray:
         """The next samples: float32 ``(channels, k)`` with k <= n; k is 0 at the end only.

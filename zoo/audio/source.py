@@ -64,10 +64,13 @@ class Source(Protocol):
 class ForwardSource(ABC):
     """A decoder that can only go on, and begin again."""
 
-    random_access = False
     rate: int
     channels: int
     _position = 0
+
+    @property
+    def random_access(self) -> bool:  # noqa: D102
+        return False
 
     @abstractmethod
     def _next(self, n: int) -> np.ndarray:
