@@ -303,10 +303,10 @@ class StreamSource(ForwardSource):
 
 @lru_cache(maxsize=1 << 14)
 def _can_jump(path: Path, number: int, size: int, changed_ns: int) -> bool:
-    """Whether jumping into a stream gives what decoding forward gives; size and time are its file's.
+    """Whether jumping into a stream, by its file's size and time, is decoding up to there.
 
-    AAC may fill bands with noise whose generator goes on from packet to packet: such a stream sounds
-    alike but not the same from another beginning.  So some places are decoded twice in turn.
+    AAC may fill bands with noise whose generator goes on from packet to packet: such a stream
+    sounds alike but not the same from another beginning.  So some places are decoded twice in turn.
     """
     with closing(StreamSource(path, number)) as source:
         n = round(_TRIAL_S * source.rate)

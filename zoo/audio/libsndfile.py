@@ -70,6 +70,7 @@ class SoundFileSource:
         if self._file.subtype not in _BITS or self.samples >= _NO_LENGTH:
             self._file.close()
             raise UnsuitableError(self._file.subtype)
+        self.is_compressed = self._file.format == "FLAC"
         self.is_float = self._file.subtype in ("FLOAT", "DOUBLE")
         self.bits = _BITS[self._file.subtype]
         self.announced = self.samples

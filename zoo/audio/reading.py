@@ -36,6 +36,7 @@ class AudioReader:
         notes: one-line facts about the file; some are known at its end only.
         is_float: whether the file holds floating point samples, which may go beyond full scale.
         bits: of a sample; 16 for files compressed with loss.
+        is_compressed: whether its samples have to be decoded, with or without loss.
     """
 
     def __init__(self, path: Path, source: Source) -> None:
@@ -43,6 +44,7 @@ class AudioReader:
         self.rate, self.channels, self.samples = source.rate, source.channels, source.samples
         self.announced = source.announced
         self.is_float, self.bits = source.is_float, source.bits
+        self.is_compressed = source.is_compressed
         self._source = source
         self._position = 0
 
@@ -81,6 +83,20 @@ class AudioReader:
         if start < 0:
             raise ValueError(f"cannot go to sample {start}.")
         self._position = self._source.seek(start)
+
+    def stretch(self, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """``(channels, n)`` from ``start`` on; n < samples at the end only; None: all that follow."""
+        if start != self._position:
+            self.seek(start)
+        parts = [np.zeros((self.channels, 0), np.float32)]
+        left = samples
+        while left is None or left > 0:
+            x = self.read(self.rate if left is None else min(left, self.rate))
+            if not x.shape[1]:
+                break
+            parts.append(x)
+            left = None if left is None else left - x.shape[1]
+        return np.concatenate(parts, axis=1)
 
     def blocks(self, n: int) -> Iterator[np.ndarray]:
         """All that follows, ``(channels, n)`` each but the last."""
@@ -151,17 +167,7 @@ def read(
         AudioFileError, MissingPackage: as `open_audio` and `AudioReader.read`.
     """
     with open_audio(path, stream) as reader:
-        if start:
-            reader.seek(start)
-        parts = [np.zeros((reader.channels, 0), np.float32)]
-        left = samples
-        while left is None or left > 0:
-            x = reader.read(reader.rate if left is None else min(left, reader.rate))
-            if not x.shape[1]:
-                break
-            parts.append(x)
-            left = None if left is None else left - x.shape[1]
-        return np.concatenate(parts, axis=1), reader.rate
+        return reader.stretch(start, samples), reader.rate
 
 
 def _source(path: Path, stream: int | None) -> Source:
