@@ -15,7 +15,14 @@ __all__ = ["DATASETS", "Dataset", "Track", "open_dataset"]
 
 DATASETS = {
     "mir1k": "zoo.data.mir1k:MIR1K",
+    "dsd100": "zoo.data.dsd100:DSD100",
+    "msd100": "zoo.data.dsd100:MSD100",
+    "musdb18": "zoo.data.musdb18:MUSDB18",
+    "musdb18hq": "zoo.data.musdb18:MUSDB18HQ",
     "folder": "zoo.data.folder:Folder",
+    "manifest": "zoo.data.manifest:Manifest",
+    "pool": "zoo.data.pool:Pool",
+    "mix": "zoo.data.mix:Mix",
     "generated": "zoo.data.generated:GeneratedSongs",
 }
 
@@ -38,7 +45,7 @@ def open_dataset(id: str, root: str | Path | None = None, **arguments: Any) -> D
     module, name = DATASETS[id].split(":")
     kind = getattr(importlib.import_module(module), name)
     if kind.needs_root:
-        arguments["root"] = _find_root(id, root)
+        arguments["root"] = _find_root(id, root, kind.takes_file)
     elif root is not None:
         arguments["root"] = Path(root)
     try:
@@ -50,14 +57,15 @@ def open_dataset(id: str, root: str | Path | None = None, **arguments: Any) -> D
         raise DatasetError(f"data set {id!r}: {problem}; see `{module}.{name}`.") from error
 
 
-def _find_root(id: str, root: str | Path | None) -> Path:
+def _find_root(id: str, root: str | Path | None, takes_file: bool) -> Path:
     if root is None:
         base = os.environ.get("ZOO_DATA")
         root = Path(base) / id if base else Path("data") / id
     folder = Path(os.path.expanduser(root))
-    if not folder.is_dir():
+    if not (folder.is_dir() or (takes_file and folder.is_file())):
         raise DatasetError(
-            f"data set {id!r} was looked for in {folder}, which is no folder; "
-            f"pass its root, or set ZOO_DATA to a folder that holds {id}."
+            f"data set {id!r} was looked for in {folder}, which is no folder; pass its root, set "
+            f"ZOO_DATA to a folder that holds {id}, or take generated songs: -c data/generated "
+            "needs no download."
         )
     return folder

@@ -246,8 +246,9 @@ def _findings(source: str, levels: Levels, is_unknown: bool) -> list[str]:
 def _notes(track: Track) -> Iterator[str]:
     """What the readers of the files have to say."""
     if isinstance(track, FileTrack):
-        for path in track.files():
-            yield from (f"{path.name}: {note}" for note in header(path, track.name).notes)
+        for path, stream in track.streams():
+            notes = header(path, track.name, stream).notes
+            yield from (f"{path.name}: {note}" for note in notes)
 
 
 def _measure(track: Track) -> tuple[dict[str, _Meter], _Comparison]:

@@ -1,4 +1,4 @@
-"""Any folder of songs with one file per stem.
+"""Any folder of songs with one file per stem, or with files that ``stems`` sorts into sources.
 
 ::
 
@@ -7,33 +7,51 @@
 
 The file name without its ending, in lower case, is the source.  ``mixture`` is the stored mixture;
 without one the mixture is the sum of the stems.
+
+``stems`` is for folders that name, number or nest their files otherwise: source -> patterns, for
+all files below a song, in any case.  A pattern without a slash is compared with every part of a
+file's path and with the class that a Slakh song's ``metadata.yaml`` gives it, one with slashes with
+the whole path, always without the ending.  A file goes to the first source that has a pattern for
+it, and the files of one source are summed::
+
+    {vocals: [vox], drums: [drums, percussion], bass: [bass], other: ["*"]}     as in MoisesDB
+    {mixture: [mix], drums: [drums], bass: [bass], other: ["stems/*"]}          as in Slakh
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from zoo.data.track import SPLITS, Dataset, FileTrack, Part, Split, Track, check_split, header
+from zoo.data.files import (
+    USUAL_ORDER,
+    FileDataset,
+    Missing,
+    audio_files,
+    check_word,
+    file_track,
+    folders,
+    hold_out,
+    is_audio,
+    unknown_within,
+)
+from zoo.data.track import SPLITS, FileTrack, Part, Split
 from zoo.errors import DatasetError
 
-log = logging.getLogger(__name__)
-
-Missing = Literal["error", "silent", "unknown"]
-USUAL_ORDER = ("vocals", "drums", "bass", "other", "accompaniment")
-SUFFIXES = frozenset(
-    ".wav .wave .flac .aif .aiff .aifc .caf .w64 .rf64 .ogg .oga .opus .mp3 .m4a .aac .wma".split()
-)
 FACTS = "song.json"
+_SPLIT_OF: dict[str, Split] = {
+    **{split: split for split in SPLITS},
+    "validation": "valid",
+}
 
 
-class Folder(Dataset):
-    """Songs in folders, one file per stem.
+class Folder(FileDataset[Path]):
+    """Songs in folders.
 
     A source of which a song has no file is, by the first of these that says so:
 
@@ -51,10 +69,13 @@ class Folder(Dataset):
         root: the folder.
         sources: what the mixtures are the sums of; None: every stem that some song has.  Further
             files are left alone, and are no part of the mixture.
-        valid: songs to validate on, by name, taken out of training.
-        test: songs to test on, by name; not where there is a folder ``test``.
+        stems: source -> patterns of files, as above; None: each file is a source of its name.
+        valid: songs to validate on, taken out of training: names, patterns of names, or how many
+            (see `zoo.data.files.choose`).
+        test: songs to test on, alike; not where there is a folder ``test``.
         missing: ``error``, ``silent`` or ``unknown``.
         silent, unknown: song -> sources.
+        pads: take shorter files as silent in the end, and single channels for all of them.
         skip_faulty: leave out songs that cannot be used, with one warning each.
         licence: terms of the songs that do not tell their own.
 
@@ -63,64 +84,42 @@ class Folder(Dataset):
     """
 
     id = "folder"
-    rate: int | None = None
 
     def __init__(
         self,
         root: str | Path,
         *,
         sources: Sequence[str] | None = None,
-        valid: Sequence[str] = (),
-        test: Sequence[str] = (),
+        stems: Mapping[str, str | Sequence[str]] | None = None,
+        valid: int | str | Sequence[str] = (),
+        test: int | str | Sequence[str] = (),
         missing: Missing = "error",
         silent: Mapping[str, Sequence[str]] | None = None,
         unknown: Mapping[str, Sequence[str]] | None = None,
+        pads: bool = False,
         skip_faulty: bool = False,
         licence: str = "",
     ) -> None:
-        if missing not in get_args(Missing):
-            raise DatasetError(
-                f"missing={missing!r}; choose one of {', '.join(get_args(Missing))}."
-            )
+        check_word("missing", missing, Missing)
         self.root = Path(root)
-        self.missing, self.skip_faulty, self.licence = missing, skip_faulty, licence
+        self.missing, self.pads, self.licence = missing, pads, licence
+        self.patterns = None if stems is None else _patterns(stems)
         self.silent, self.unknown = dict(silent or {}), dict(unknown or {})
-        self._songs = _split_songs(self.root, valid, test)
-        names = {song.name for songs in self._songs.values() for song in songs}
+        super().__init__(_split_songs(self.root, valid, test), skip_faulty)
+        names = {name for songs in self.songs.values() for name in songs}
         _expect_songs(names, [*self.silent, *self.unknown])
         self.sources = tuple(sources) if sources is not None else self._find_sources()
         if "mixture" in self.sources:
             raise DatasetError("mixture is no source but their sum; take it out of the sources.")
-        self._tracks: dict[str, list[Track]] = {}
-
-    def tracks(self, split: Split) -> list[Track]:  # noqa: D102
-        check_split(split)
-        if split not in self._tracks:
-            found: list[Track] = []
-            for name, track in self.each(split):
-                if isinstance(track, Track):
-                    found.append(track)
-                elif self.skip_faulty:
-                    log.warning("song %s is skipped: %s", name, track)
-                else:
-                    raise track
-            self._tracks[split] = found
-        return list(self._tracks[split])
-
-    def each(self, split: Split) -> Iterator[tuple[str, Track | DatasetError]]:  # noqa: D102
-        check_split(split)
-        for song in self._songs[split]:
-            try:
-                yield song.name, self._track(song)
-            except DatasetError as error:
-                yield song.name, error
 
     def _find_sources(self) -> tuple[str, ...]:
         """Every stem that some song has, the usual ones first."""
+        if self.patterns is not None:
+            return tuple(source for source in self.patterns if source != "mixture")
         found: set[str] = set()
-        for songs in self._songs.values():
-            for song in songs:
-                found |= {stem.stem.lower() for stem in _audio_files(song)} - {"mixture"}
+        for songs in self.songs.values():
+            for song in songs.values():
+                found |= {stem.stem.lower() for stem in audio_files(song)} - {"mixture"}
         if not found:
             raise DatasetError(
                 f"no song in {self.root}: expected <song>/<stem>.wav, such as song/vocals.wav."
@@ -128,65 +127,56 @@ class Folder(Dataset):
         usual = [source for source in USUAL_ORDER if source in found]
         return (*usual, *sorted(found.difference(usual)))
 
-    def _track(self, song: Path) -> FileTrack:
-        files = _stems(song)
-        facts = _read_facts(song)
-        stems, unknown = self._roles(song, files, facts)
-        mixture = files.get("mixture")
-        used = [*(path for path in stems.values() if path), *([mixture] if mixture else [])]
-        if not used:
+    def open(self, name: str, place: Path) -> FileTrack:  # noqa: D102
+        files = _stems(place) if self.patterns is None else _sorted_stems(place, self.patterns)
+        facts = _read_facts(place)
+        stems, unknown = self._roles(place, files, facts)
+        mixture = files.get("mixture", [])
+        if len(mixture) > 1:
             raise DatasetError(
-                f"song {song.name!r}: {song} holds no audio file of {', '.join(self.sources)}; "
-                "add its stems or remove the folder."
+                f"song {name!r} has {len(mixture)} mixtures, {mixture[0]} and {mixture[1]}; "
+                "name one file."
             )
-        rate, channels, samples = _common_header(song.name, used)
-        track = FileTrack(
-            name=song.name,
-            rate=rate,
-            channels=channels,
-            samples=samples,
-            sources=self.sources,
+        return file_track(
+            name,
+            self.sources,
+            stems,
+            Part(mixture[0]) if mixture else None,
             unknown=unknown,
             licence=facts.licence or self.licence,
-            stems={s: (Part(path),) if path else () for s, path in stems.items()},
-            mixture=Part(mixture) if mixture else None,
+            pads=self.pads,
         )
-        if not track.knows("mixture"):
-            absent = ", ".join(s for s in self.sources if not track.has_stem(s))
-            raise DatasetError(
-                f"song {song.name!r}: {absent} is unknown, and neither a mixture file nor another "
-                "unknown stem holds its sound; name that stem unknown too, or add the mixture."
-            )
-        return track
 
     def _roles(
-        self, song: Path, files: Mapping[str, Path], facts: Facts
-    ) -> tuple[dict[str, Path | None], frozenset[str]]:
-        """The file of each source, None where it is silent, and which sources are unknown."""
+        self, song: Path, files: Mapping[str, Sequence[Path]], facts: Facts
+    ) -> tuple[dict[str, tuple[Part, ...]], frozenset[str]]:
+        """The files of each source, none where it is silent, and which sources are unknown."""
         told_silent = self._told(song.name, self.silent)
         told_unknown = self._told(song.name, self.unknown)
         told_by_song = facts.unknown | facts.missing.difference(files)
         unknown = told_unknown | ((told_by_song & set(self.sources)) - told_silent)
         silent = told_silent | (facts.silent - told_unknown)
-        stems: dict[str, Path | None] = {}
+        stems: dict[str, tuple[Part, ...]] = {}
         for source in self.sources:
             if source in files:
-                stems[source] = files[source]
+                stems[source] = tuple(map(Part, files[source]))
             elif source in unknown:
                 continue
             elif source in silent or self.missing == "silent":
-                stems[source] = None
+                stems[source] = ()
             elif self.missing == "unknown":
                 unknown |= {source}
             else:
+                expected = f"{song / source}.*"
+                if self.patterns is not None:
+                    expected = f"{song}/**/{{{','.join(self.patterns.get(source, ()))}}}"
+                beside = sorted(p.name for p in song.iterdir() if not p.name.startswith("."))
                 raise DatasetError(
-                    f"song {song.name!r} has no {source}: {song / source}.* was expected beside "
-                    f"{', '.join(p.name for p in files.values()) or 'nothing'}; add the file, or "
-                    f"declare {source} silent or unknown."
+                    f"song {song.name!r} has no {source}: {expected} was expected beside "
+                    f"{', '.join(beside) or 'nothing'}; add the file, or declare {source} silent "
+                    "or unknown."
                 )
-        if any(source not in stems for source in unknown) and stems.get("other"):
-            unknown |= {"other"}
-        return stems, frozenset(unknown)
+        return stems, unknown_within(stems, frozenset(unknown))
 
     def _told(self, song: str, told: Mapping[str, Sequence[str]]) -> set[str]:
         sources = set(told.get(song, ()))
@@ -233,70 +223,91 @@ def _strings(value: Any) -> list[str]:
     return value
 
 
-def _audio_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-
-
-def _stems(song: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in _audio_files(song):
-        stem = path.stem.lower()
-        if stem in files:
+def _stems(song: Path) -> dict[str, list[Path]]:
+    """The files of a song by their names."""
+    files: dict[str, list[Path]] = {}
+    for path in audio_files(song):
+        if other := files.setdefault(path.stem.lower(), []):
             raise DatasetError(
-                f"song {song.name!r}: {files[stem].name} and {path.name} are both its {stem}; "
-                "keep one."
+                f"song {song.name!r}: {other[0].name} and {path.name} are both its "
+                f"{path.stem.lower()}; keep one."
             )
-        files[stem] = path
+        files[path.stem.lower()].append(path)
     return files
 
 
-def _common_header(song: str, files: Iterable[Path]) -> tuple[int, int, int]:
-    """Rate, channels and samples, which all files must share."""
-    first: Path | None = None
-    for path in files:
-        found = header(path, f"song {song!r}")
-        facts = (found.rate, found.channels, found.samples)
-        if first is None:
-            first, expected = path, facts
-            continue
-        for what, a, b in zip(("Hz", "channels", "samples"), facts, expected, strict=True):
-            if a != b:
-                raise DatasetError(
-                    f"song {song!r}: {path} has {a} {what} where {first.name} has {b}; "
-                    "make them equal, or leave the song out with skip_faulty."
-                )
-    return expected
+def _patterns(stems: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
+    """Source -> patterns in lower case; the mixture, which no ``*`` may take, first."""
+    found = {"mixture": ["mixture"]}
+    for source, patterns in stems.items():
+        found[source] = [p.lower() for p in ([patterns] if isinstance(patterns, str) else patterns)]
+    return found
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _sorted_stems(song: Path, patterns: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+    """The files below a song by source: each goes to the first that has a pattern for it."""
+    classes = _slakh_classes(song)
+    files: dict[str, list[Path]] = {}
+    for path in sorted(path for path in song.rglob("*") if is_audio(path)):
+        whole = path.relative_to(song).with_suffix("").as_posix().lower()
+        names = [*whole.split("/"), classes.get(path.stem, "")]
+        for source, wanted in patterns.items():
+            if any(
+                fnmatchcase(whole, pattern)
+                if "/" in pattern
+                else any(fnmatchcase(name, pattern) for name in names)
+                for pattern in wanted
+            ):
+                files.setdefault(source, []).append(path)
+                break
+    return files
 
 
-def _split_songs(root: Path, valid: Sequence[str], test: Sequence[str]) -> dict[Split, list[Path]]:
+def _slakh_classes(song: Path) -> dict[str, str]:
+    """Name of a stem -> class of its instrument in lower case, where a song tells it as Slakh does.
+
+    Reference:
+        E. Manilow et al., "Cutting Music Source Separation Some Slakh", WASPAA 2019.
+    """
+    path = song / "metadata.yaml"
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        stems = yaml.safe_load(path.read_text(encoding="utf-8"))["stems"]
+        return {name: str(facts["inst_class"]).lower() for name, facts in stems.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise DatasetError(
+            f"song {song.name!r}: {path} does not give the inst_class of each of its stems; "
+            "correct or remove it."
+        ) from error
+
+
+def _split_songs(
+    root: Path, valid: int | str | Sequence[str], test: int | str | Sequence[str]
+) -> dict[Split, dict[str, Path]]:
     """Song folders by split: by folders where there are such, else, or further, by name."""
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder; pass the folder that holds the songs.")
-    songs = _folders(root)
-    given = [folder.name for folder in songs if folder.name in SPLITS and not _audio_files(folder)]
-    if given:
-        split = {name: _folders(root / name) if name in given else [] for name in SPLITS}
-    else:
-        split = {"train": songs, "valid": [], "test": []}
-    asked: dict[Split, Sequence[str]] = {"valid": valid, "test": test}
+    lying = {f.name: f for f in folders(root) if f.name in _SPLIT_OF and not audio_files(f)}
+    given = {_SPLIT_OF[name]: folder for name, folder in lying.items()}
+    songs: dict[Split, dict[str, Path]] = {
+        split: {song.name: song for song in folders(given[split])} if split in given else {}
+        for split in SPLITS
+    }
+    if not given:
+        songs["train"] = {song.name: song for song in folders(root)}
+    asked: dict[Split, int | str | Sequence[str]] = {"valid": valid, "test": test}
     for name, chosen in asked.items():
         if chosen and name in given:
             raise DatasetError(
-                f"{root} has a folder {name} and songs named for it besides "
-                f"({', '.join(chosen)}); use one of the two."
+                f"{root} has a folder {name} and songs named for it besides ({chosen}); use one "
+                "of the two."
             )
-        _expect_songs({song.name for song in split["train"]}, chosen)
-        split[name] += [song for song in split["train"] if song.name in chosen]
-        split["train"] = [song for song in split["train"] if song.name not in chosen]
-    return split
+        if chosen:
+            songs["train"], songs[name] = hold_out(songs["train"], chosen)
+    return songs
 
 
 def _expect_songs(names: set[str], asked: Iterable[str]) -> None:

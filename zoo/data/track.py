@@ -167,12 +167,14 @@ class Part:
         channels: which of its channels; None: all.
         stream: number among the audio streams of a container.
         bits: round to steps of so many bits and cut at full scale, as a decoder to integers does.
+        gain: factor after that; -1 takes the file away from what the stem's others sum to.
     """
 
     path: Path
     channels: tuple[int, ...] | None = None
     stream: int = 0
     bits: int | None = None
+    gain: float = 1.0
 
     def read(self, start: int, samples: int) -> np.ndarray:
         """``(channels, n)`` float32 with n <= samples."""
@@ -184,7 +186,7 @@ class Part:
             signal = signal[list(self.channels)]
         if self.bits is not None:
             signal = to_float(quantise(signal, self.bits) << (32 - self.bits))
-        return signal
+        return signal if self.gain == 1 else signal * np.float32(self.gain)
 
 
 @dataclass(frozen=True)
@@ -198,12 +200,15 @@ class FileTrack(Track):
         removes_dc: take the mean over the whole track off each channel of each source (and hence
             off their sum).
         in_memory: keep each source once it is decoded.
+        pads: a file that ends before the track goes on as silence, and one of a single channel
+            stands for all channels; elsewhere both are faults.
     """
 
     stems: Mapping[str, tuple[Part, ...]] = field(default_factory=dict, hash=False)
     mixture: Part | None = None
     removes_dc: bool = False
     in_memory: bool = False
+    pads: bool = False
     _means: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -220,10 +225,14 @@ class FileTrack(Track):
 
     def files(self) -> list[Path]:
         """Every file of the track, each once, sorted."""
+        return sorted({path for path, _ in self.streams()})
+
+    def streams(self) -> list[tuple[Path, int]]:
+        """Every stream of a file that the track is made of, each once, sorted."""
         parts = [part for stem in self.stems.values() for part in stem]
         if self.mixture is not None:
             parts.append(self.mixture)
-        return sorted({part.path for part in parts})
+        return sorted({(part.path, part.stream) for part in parts})
 
     def _read_stem(self, source: str, start: int, samples: int) -> np.ndarray:
         if source not in self.stems:
@@ -253,9 +262,7 @@ class FileTrack(Track):
             stems["mixture"] = (self.mixture,)
         with ExitStack() as stack:
             readers: dict[tuple[Path, int], AudioReader] = {}
-            for key in ((part.path, part.stream) for parts in stems.values() for part in parts):
-                if key in readers:
-                    continue
+            for key in self.streams():
                 try:
                     readers[key] = stack.enter_context(open_audio(*key))
                 except AudioFileError as error:
@@ -268,7 +275,8 @@ class FileTrack(Track):
                 for source, parts in stems.items():
                     block[source] = silence.copy()
                     for part in parts:
-                        block[source] += part.select(signals[part.path, part.stream])
+                        heard = part.select(signals[part.path, part.stream])
+                        block[source][:, : heard.shape[1]] += heard
                 yield block
 
     def _next(self, reader: AudioReader, samples: int, start: int) -> np.ndarray:
@@ -278,6 +286,8 @@ class FileTrack(Track):
         try:
             while left:
                 piece = reader.read(left)
+                if not piece.shape[1] and self.pads:
+                    break
                 if not piece.shape[1]:
                     raise DatasetError(
                         f"{self.name}: {reader.path} ends at sample {start + samples - left} of "
@@ -287,7 +297,8 @@ class FileTrack(Track):
                 left -= piece.shape[1]
         except AudioFileError as error:
             raise DatasetError(f"{self.name}: {error}") from error
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        none = np.zeros((reader.channels, 0), np.float32)
+        return pieces[0] if len(pieces) == 1 else np.concatenate([none, *pieces], axis=1)
 
     def _without_dc(self, source: str, signal: np.ndarray) -> np.ndarray:
         if not self.removes_dc:
@@ -312,6 +323,10 @@ class FileTrack(Track):
             signal = part.read(start, samples)
         except AudioFileError as error:
             raise DatasetError(f"{self.name}: {error}") from error
+        if self.pads:
+            signal = np.pad(signal, ((0, 0), (0, samples - signal.shape[1])))
+            if len(signal) == 1:
+                signal = np.repeat(signal, self.channels, axis=0)
         if signal.shape != (self.channels, samples):
             raise DatasetError(
                 f"{self.name}: {part.path} gave {signal.shape[0]} channels of {signal.shape[1]} "
@@ -330,11 +345,13 @@ class Dataset(ABC):
         rate: samples per second where all tracks share it, else None.
         protocol: how its scores are computed, unless told otherwise.
         needs_root: whether it lies in a folder.
+        takes_file: whether its root may be a file as well.
     """
 
     id: ClassVar[str]
-    protocol: ClassVar[str] = "sisec2018"
+    protocol: str = "sisec2018"
     needs_root: ClassVar[bool] = True
+    takes_file: ClassVar[bool] = False
     sources: tuple[str, ...]
     rate: int | None
 
