@@ -85,7 +85,7 @@ class AudioReader:
         self._position = self._source.seek(start)
 
     def stretch(self, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """``(channels, n)`` from ``start`` on; n < samples at the end only; None: all that follow."""
+        """``(channels, n)`` that begin at ``start``; None: all that follow."""
         if start != self._position:
             self.seek(start)
         parts = [np.zeros((self.channels, 0), np.float32)]

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from zoo.audio import resample
 from zoo.data import open_dataset
+from zoo.data.cache import Progress, decoded
 from zoo.data.track import Split, Track
 from zoo.errors import DatasetError, RecipeError
 
@@ -235,6 +236,10 @@ class SeparationData(lightning.LightningDataModule):
         swap_channels: probability of exchanged channels, per source.
         speed: range of the factor by which a source plays faster, and higher.
         valid_seconds: at most this much of a validation track, from its middle; None: all of it.
+        cache: folder for the compressed stems of training, decoded; see `zoo.data.cache`.
+
+    Attributes:
+        progress: called with (files decoded, files to decode) while the cache is filled.
 
     Raises:
         RecipeError: a number out of its range.
@@ -255,6 +260,7 @@ class SeparationData(lightning.LightningDataModule):
         swap_channels: float = 0.5,
         speed: tuple[float, float] = (1.0, 1.0),
         valid_seconds: float | None = 60.0,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
@@ -274,6 +280,8 @@ class SeparationData(lightning.LightningDataModule):
             "remix": remix, "gain": gain, "swap_channels": swap_channels, "speed": speed,
         }  # fmt: skip
         self.valid_seconds = valid_seconds
+        self.cache = cache
+        self.progress: Progress | None = None
         self.protocol = self.dataset.protocol
         self._format: Format | None = None
         self._segment = 0
@@ -334,6 +342,8 @@ class SeparationData(lightning.LightningDataModule):
 
     def _train_loader(self, sampler: EpochSampler) -> DataLoader[dict[str, Tensor]]:
         tracks = self._tracks("train")
+        if self.cache is not None:
+            tracks = decoded(tracks, self.cache, self.progress)
         assert self._format is not None, "call obey(model) first"
         segments = Segments(tracks, self._format, self._segment, self.seed, **self.augmentation)
         return DataLoader(
