@@ -91,7 +91,7 @@ class AudioReader:
         parts = [np.zeros((self.channels, 0), np.float32)]
         left = samples
         while left is None or left > 0:
-            x = self.read(self.rate if left is None else min(left, self.rate))
+            x = self.read(8 * self.rate if left is None else min(left, 8 * self.rate))
             if not x.shape[1]:
                 break
             parts.append(x)
