@@ -288,8 +288,10 @@ def test_on_a_full_disk_the_rest_stays_compressed_with_one_line(tmp_path, monkey
         real(self, x)
 
     monkeypatch.setattr(encoders.WaveEncoder, "write", write)
+    calls = []
     with caplog.at_level(logging.WARNING):
-        cached = decoded(songs, tmp_path / "cache")
+        cached = decoded(songs, tmp_path / "cache", lambda *done: calls.append(done))
+    assert calls == [(1, 3), (1, 1)]  # so that a bar ends
     (record,) = caplog.records
     assert "No space left" in record.message and "2 of 3 files stay compressed" in record.message
     assert "\n" not in record.message

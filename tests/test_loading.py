@@ -9,6 +9,7 @@ from test_seeking import encode, music
 from trainable_toy import Toy
 
 from zoo.audio import keeping
+from zoo.cli import progress
 from zoo.data.module import SeparationData
 
 SONGS = 3
@@ -101,3 +102,11 @@ def test_a_folder_of_m4a_is_opened_without_decoding_it(root, monkeypatch):
     monkeypatch.setattr(StreamSource, "_next", None)
     with keeping.open_audio(root / "0" / "vocals.m4a") as reader:
         assert reader.samples == 3 * 44100
+
+
+def test_how_far_the_cache_is_stands_on_standard_error(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_S", 0)
+    count = progress.counting("files")
+    count(1, 2)
+    count(2, 2)
+    assert capsys.readouterr() == ("", "  1 of 2 files\n  2 of 2 files\n")

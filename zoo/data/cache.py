@@ -167,7 +167,7 @@ class _Cache:
 
     def fill(self, stems: dict[_Stem, str], progress: Progress | None) -> None:
         """Decode stems, by song, as far as the disk allows."""
-        count = 0
+        done, told = 0, progress or (lambda done, total: None)
         try:
             with self._locked():
                 stems = {s: song for s, song in stems.items() if self.find(s) is None}
@@ -175,19 +175,21 @@ class _Cache:
                     partial.unlink(missing_ok=True)  # of a run that was killed
                 if stems:
                     log.info("cache %s: %d files are decoded", self.folder, len(stems))
-                for count, (stem, song) in enumerate(stems.items(), 1):
+                for stem, song in stems.items():
                     self._decode(stem, song)
-                    if progress is not None:
-                        progress(count, len(stems))
+                    done += 1
+                    told(done, len(stems))
         except OSError as error:
             log.warning(
-                "cache %s: %s %d of %d files stay compressed and are decoded whenever they are "
-                "read.",
+                "cache %s: %s %d of %d files stay compressed, and are decoded at each reading.",
                 self.folder,
                 error,
-                len(stems) - max(0, count - 1),
+                len(stems) - done,
                 len(stems),
             )
+        finally:
+            if 0 < done < len(stems):
+                told(done, done)  # there will be no more
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
