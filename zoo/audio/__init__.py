@@ -9,6 +9,7 @@ its extension how it is written.  Wave files take numpy alone; other formats imp
 (2, 16000)
 """
 
+from zoo.audio.keeping import read_again
 from zoo.audio.reading import AudioReader, open_audio, read
 from zoo.audio.resampling import Resampler, resample
 from zoo.audio.writing import FORMATS, AudioWriter, check_output
@@ -21,5 +22,6 @@ __all__ = [
     "check_output",
     "open_audio",
     "read",
+    "read_again",
     "resample",
 ]

@@ -1,12 +1,16 @@
-"""MP3, AAC and whatever else FFmpeg's libraries know (PyAV), decoded forward.
+"""MP3, AAC and whatever else FFmpeg's libraries know (PyAV).
 
 The lengths that MP3 files announce and the places that seeking in them finds are wrong too often;
-decoding forward is right, so seeking here means decoding up to there.
+decoding forward is right, so seeking there means decoding up to there.  The containers of the MP4
+family say where each packet belongs: in those, AAC-LC and ALAC are decoded from a few packets
+before the place that is asked for, where that was seen to give the same samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +24,7 @@ from zoo.errors import AudioFileError, MissingPackage
 if TYPE_CHECKING:
     from av import AudioFrame
     from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 KINDS = "wav, flac, ogg, opus, mp3, aiff, m4a or mp4"
 
@@ -33,10 +38,12 @@ _LOSSLESS = ("alac", "ape", "flac", "mlp", "pcm_", "shorten", "tak", "truehd", "
 _MAX_PADDING = 8192  # samples; an encoder fills its last frame, at most 2 x 2048 samples
 _DTYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
 _TOLERANCE_S = 0.1  # a length is rounded, or counts the encoder's own delay
+_LEAD = 4  # packets decoded before the place that is asked for; AAC-LC remembers one
+_TRIALS, _TRIAL_S = 6, 0.25  # places at which, and seconds for which, jumping is tried
 
 
 class StreamSource(ForwardSource):
-    """An audio stream of a file, decoded forward.
+    """An audio stream of a file, decoded forward, or from anywhere where that is exact.
 
     Args:
         path: of the file.
@@ -48,6 +55,9 @@ class StreamSource(ForwardSource):
     """
 
     samples: int | None = None
+    _container: InputContainer
+    _stream: AudioStream
+    _frames: Iterator[AudioFrame]
 
     def __init__(self, path: Path, number: int | None = None) -> None:
         self._path, self._number = path, number or 0
@@ -67,10 +77,48 @@ class StreamSource(ForwardSource):
             self.close()
             raise AudioFileError(f"{path} holds no audio that can be decoded; give another file.")
         self.rate, self.channels = first.sample_rate, first.layout.nb_channels
+        self.announced = self._announced()
+        self._origin = first.pts or 0
+        self._step = 0  # samples of a packet, where the container says where each belongs
+        self.samples = self._length()
         self._blocks = self._trimmed(chain([first], self._frames))
         self.is_float = self._is_lossless and first.format.name.startswith(("flt", "dbl"))
         self.bits = _bits(stream, first) if self._is_lossless else 16
-        self.announced = self._announced()
+        self._pending = np.zeros((self.channels, 0), np.float32)
+
+    @property
+    def random_access(self) -> bool:  # noqa: D102
+        if self.samples is None:
+            return False
+        facts = self._path.stat()
+        return _can_jump(self._path, self._number, facts.st_size, facts.st_mtime_ns)
+
+    def seek(self, start: int) -> int:
+        """The sample at which it stands now, after jumping, or decoding, up to there."""
+        if self.samples is not None:
+            start = min(start, self.samples)
+            near = 2 * _LEAD * self._step
+            is_ahead = self._position <= start <= self._position + near
+            if start > near and not is_ahead and self.random_access:
+                self._jump(start)
+        return super().seek(start)
+
+    def _jump(self, start: int) -> None:
+        """Begin again some packets before ``start``; at the beginning, where those are damaged."""
+        place = self._origin + start
+        try:
+            self._container.seek(place - _LEAD * self._step, stream=self._stream)
+            frames = self._decode()
+            first = next(frames, None)
+        except (self._av.FFmpegError, AudioFileError):
+            first = None
+        if first is None or first.pts is None or first.pts > place - 2 * self._step:
+            self._restart()
+            self._position = 0
+            return
+        self._position = first.pts - self._origin
+        self._decoded = self._position + first.samples
+        self._blocks = self._trimmed(chain([first], frames), self._position)
         self._pending = np.zeros((self.channels, 0), np.float32)
 
     def _next(self, n: int) -> np.ndarray:
@@ -131,6 +179,9 @@ class StreamSource(ForwardSource):
                 "they are counted from 0."
             )
         self._stream = streams[self._number]
+        for stream in self._container.streams:
+            if stream is not self._stream:
+                stream.discard = av.stream.Discard.all  # its packets are not even read
         self._frames = self._decode()
 
     def _decode(self) -> Iterator[AudioFrame]:
@@ -167,11 +218,13 @@ class StreamSource(ForwardSource):
             f"{self._path} is damaged at {self._decoded / rate:.2f} s; copy or download it again."
         ) from error
 
-    def _trimmed(self, frames: Iterable[AudioFrame]) -> Iterator[np.ndarray]:
-        """The signal without the padding that fills the last frame, where the file tells it."""
+    def _trimmed(self, frames: Iterable[AudioFrame], position: int = 0) -> Iterator[np.ndarray]:
+        """The signal without the padding that fills the last frame, where the file tells it.
+
+        Where the container says where each packet belongs, silence stands for damaged ones.
+        """
         end = self.announced if self._tells_length else None
         beyond: list[np.ndarray] = []
-        position = 0
         for frame in frames:
             x = _samples(frame)
             if frame.sample_rate != self.rate or x.shape[0] != self.channels:
@@ -179,6 +232,10 @@ class StreamSource(ForwardSource):
                     f"{self._path} changes to {x.shape[0]} channels at {frame.sample_rate} Hz "
                     f"after {position / self.rate:.2f} s; cut it there into two files."
                 )
+            if self._step and frame.pts is not None:
+                missing = frame.pts - self._origin - position
+                if missing > 0:
+                    x = np.pad(x, ((0, 0), (missing, 0)))
             position += x.shape[1]
             if end is not None and position > end:
                 inside = max(0, x.shape[1] - (position - end))
@@ -213,6 +270,28 @@ class StreamSource(ForwardSource):
             return round(self._container.duration * self.rate / 1_000_000)  # FFmpeg counts in us
         return None
 
+    def _length(self) -> int | None:
+        """Samples, where the container says where each packet belongs; None: it does not."""
+        stream, codec = self._stream, self._stream.codec_context
+        can = codec.name == "alac" or (codec.name == "aac" and codec.profile == "LC")
+        index = stream.index_entries
+        if (
+            not (can and self._container.format.name.startswith("mov") and self.announced)
+            or stream.time_base is None
+            or stream.time_base * self.rate != 1
+            or len(index) < 2
+        ):
+            return None
+        first, last = index[0], index[-1]
+        step = index[1].timestamp - first.timestamp
+        is_even = last.timestamp - first.timestamp == (len(index) - 1) * step
+        is_whole = last.pos + last.size <= self._path.stat().st_size
+        padding = last.timestamp + step - self._origin - self.announced
+        if not (is_even and is_whole and 0 <= padding <= _MAX_PADDING):
+            return None
+        self._step = step
+        return self.announced
+
     @property
     def _tells_length(self) -> bool:
         """Whether the container counts its samples, rather than that FFmpeg guesses from bytes."""
@@ -220,6 +299,31 @@ class StreamSource(ForwardSource):
         if name == "mp3":
             return _has_xing(self._path)
         return name.startswith(("mov", "wav", "w64", "caf"))
+
+
+@lru_cache(maxsize=1 << 14)
+def _can_jump(path: Path, number: int, size: int, changed_ns: int) -> bool:
+    """Whether jumping into a stream, by its file's size and time, is decoding up to there.
+
+    AAC may fill bands with noise whose generator goes on from packet to packet: such a stream
+    sounds alike but not the same from another beginning.  So some places are decoded twice in turn.
+    """
+    with closing(StreamSource(path, number)) as source:
+        n = round(_TRIAL_S * source.rate)
+        assert source.samples is not None
+        if source.samples < 8 * n:
+            return False  # decoding it all costs little
+        head = source.read(6 * n)
+        places = [4 * n, *np.linspace(4 * n, source.samples - n, _TRIALS, dtype=int).tolist()]
+        heard = []
+        for place in 2 * places:
+            source._jump(place)
+            ForwardSource.seek(source, place)
+            heard.append(source.read(n))
+        half = len(places)
+        return np.array_equal(heard[0], head[:, 4 * n : 5 * n]) and all(
+            np.array_equal(a, b) for a, b in zip(heard[:half], heard[half:], strict=True)
+        )
 
 
 class _Nameless:

@@ -16,7 +16,7 @@ import numpy as np
 from zoo.audio.source import ForwardSource
 from zoo.errors import AudioFileError
 
-_PIECE = 4096  # samples read at once, so that damage is found where it is
+_PIECE = 4096  # samples read at once where there is damage, to find where it is
 _BITS = {
     "PCM_S8": 8,
     "PCM_U8": 8,
@@ -70,6 +70,7 @@ class SoundFileSource:
         if self._file.subtype not in _BITS or self.samples >= _NO_LENGTH:
             self._file.close()
             raise UnsuitableError(self._file.subtype)
+        self.is_compressed = self._file.format == "FLAC"
         self.is_float = self._file.subtype in ("FLOAT", "DOUBLE")
         self.bits = _BITS[self._file.subtype]
         self.announced = self.samples
@@ -89,6 +90,14 @@ class SoundFileSource:
         n = min(n, self.samples - self._position)
         x = np.empty((n, self.channels), np.float32)
         done = 0
+        if self._error is None:
+            try:
+                # Each call decodes a block of FLAC twice, so that small pieces take long.
+                done = len(self._file.read(out=x))
+            except RuntimeError:
+                self._file.close()  # it does not recover
+                self._file = _open(self._path)
+                self.seek(self._position)
         while done < n and self._error is None:
             try:
                 k = len(self._file.read(out=x[done : done + _PIECE]))

@@ -36,7 +36,7 @@ class AudioReader:
         notes: one-line facts about the file; some are known at its end only.
         is_float: whether the file holds floating point samples, which may go beyond full scale.
         bits: of a sample; 16 for files compressed with loss.
-        random_access: whether `seek` costs nothing; elsewhere it decodes up to there.
+        is_compressed: whether its samples have to be decoded, with or without loss.
     """
 
     def __init__(self, path: Path, source: Source) -> None:
@@ -44,7 +44,7 @@ class AudioReader:
         self.rate, self.channels, self.samples = source.rate, source.channels, source.samples
         self.announced = source.announced
         self.is_float, self.bits = source.is_float, source.bits
-        self.random_access = source.random_access
+        self.is_compressed = source.is_compressed
         self._source = source
         self._position = 0
 
@@ -52,6 +52,11 @@ class AudioReader:
     def notes(self) -> list[str]:
         """One-line facts about the file."""
         return self._source.notes
+
+    @property
+    def random_access(self) -> bool:
+        """Whether `seek` costs next to nothing; elsewhere it decodes up to there."""
+        return self._source.random_access
 
     def read(self, n: int) -> np.ndarray:
         """The next samples: float32 ``(channels, k)`` with k <= n; k is 0 at the end only.
@@ -78,6 +83,20 @@ class AudioReader:
         if start < 0:
             raise ValueError(f"cannot go to sample {start}.")
         self._position = self._source.seek(start)
+
+    def stretch(self, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """``(channels, n)`` that begin at ``start``; None: all that follow."""
+        if start != self._position:
+            self.seek(start)
+        parts = [np.zeros((self.channels, 0), np.float32)]
+        left = samples
+        while left is None or left > 0:
+            x = self.read(8 * self.rate if left is None else min(left, 8 * self.rate))
+            if not x.shape[1]:
+                break
+            parts.append(x)
+            left = None if left is None else left - x.shape[1]
+        return np.concatenate(parts, axis=1)
 
     def blocks(self, n: int) -> Iterator[np.ndarray]:
         """All that follows, ``(channels, n)`` each but the last."""
@@ -148,17 +167,7 @@ def read(
         AudioFileError, MissingPackage: as `open_audio` and `AudioReader.read`.
     """
     with open_audio(path, stream) as reader:
-        if start:
-            reader.seek(start)
-        parts = [np.zeros((reader.channels, 0), np.float32)]
-        left = samples
-        while left is None or left > 0:
-            x = reader.read(reader.rate if left is None else min(left, reader.rate))
-            if not x.shape[1]:
-                break
-            parts.append(x)
-            left = None if left is None else left - x.shape[1]
-        return np.concatenate(parts, axis=1), reader.rate
+        return reader.stretch(start, samples), reader.rate
 
 
 def _source(path: Path, stream: int | None) -> Source:

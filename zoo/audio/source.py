@@ -16,8 +16,8 @@ class Source(Protocol):
     """A decoder at some sample of a file.
 
     Attributes:
-        rate, channels, samples, announced, notes, is_float, bits, random_access: as `AudioReader`
-            has them.
+        rate, channels, samples, announced, notes, is_float, bits, is_compressed, random_access: as
+            `AudioReader` has them.
     """
 
     @property
@@ -42,6 +42,9 @@ class Source(Protocol):
     def bits(self) -> int: ...  # noqa: D102
 
     @property
+    def is_compressed(self) -> bool: ...  # noqa: D102
+
+    @property
     def random_access(self) -> bool: ...  # noqa: D102
 
     def read(self, n: int) -> np.ndarray:
@@ -64,10 +67,14 @@ class Source(Protocol):
 class ForwardSource(ABC):
     """A decoder that can only go on, and begin again."""
 
-    random_access = False
+    is_compressed = True
     rate: int
     channels: int
     _position = 0
+
+    @property
+    def random_access(self) -> bool:  # noqa: D102
+        return False
 
     @abstractmethod
     def _next(self, n: int) -> np.ndarray:
@@ -97,7 +104,7 @@ class ForwardSource(ABC):
 class WaveSource:
     """Uncompressed samples of a wave file, with the length that the file really has."""
 
-    random_access = True
+    random_access, is_compressed = True, False
 
     def __init__(self, path: Path, header: WaveHeader) -> None:
         self.rate, self.channels, self.samples = header.rate, header.channels, header.samples

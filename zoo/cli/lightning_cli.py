@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from zoo.applications.predict import KeepStems
 from zoo.cli.arguments import Call
 from zoo.cli.parser import RecipeParser
+from zoo.cli.progress import counting
 from zoo.cli.reading import two_lines
 from zoo.cli.train import Interrupted
 from zoo.data.module import SeparationData
@@ -226,6 +227,7 @@ class TrainCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """One line that says what runs where."""
+        self.datamodule.progress = counting("files decoded into the cache")
         n = sum(p.numel() for p in self.model.parameters())
         log.info(
             "%s: %s, %s parameters, on %s%s",

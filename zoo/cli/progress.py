@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,36 @@ def _lines() -> FileProgress:
             print(f"  {printable(path.name)}: {stage} {share}", file=sys.stderr, flush=True)
 
     return callback
+
+
+def counting(what: str) -> Callable[[int, int], None]:
+    """A callback of (done, in all), shown on standard error: a bar in a terminal, else lines."""
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def lines(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= LINE_S:
+                last = time.monotonic()
+                print(f"  {done} of {total} {what}", file=sys.stderr, flush=True)
+
+        return lines
+
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    shown = Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)
+    )
+    task = shown.add_task(what, total=None)
+
+    def bar(done: int, total: int) -> None:
+        shown.start()
+        shown.update(task, completed=done, total=total)
+        if done == total:
+            shown.stop()
+
+    return bar
 
 
 def printable(name: str | Path) -> str:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from zoo.audio import resample
 from zoo.data import open_dataset
 from zoo.data.augmentation import Augmentation, Dice, Move, sounds, voiced_stretches
+from zoo.data.cache import Progress, decoded
 from zoo.data.songs import Song, find_audio
 from zoo.data.track import Dataset, Split, Track
 from zoo.errors import DatasetError, RecipeError
@@ -381,6 +382,10 @@ class SeparationData(lightning.LightningDataModule):
         valid_seconds: at most this much of a validation track, from its middle; None: all of it.
         files: audio files, folders and patterns that `predict` separates in place of the data set,
             which need not be there.
+        cache: folder for the compressed stems of training, decoded; see `zoo.data.cache`.
+
+    Attributes:
+        progress: called with (files decoded, files to decode) while the cache is filled.
 
     Raises:
         AudioFileError: one of ``files`` is not there.
@@ -400,6 +405,7 @@ class SeparationData(lightning.LightningDataModule):
         augment: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         valid_seconds: float | None = 60.0,
         files: list[str] | str | None = None,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
@@ -424,6 +430,8 @@ class SeparationData(lightning.LightningDataModule):
         self.n_workers, self.seed = n_workers, seed
         self.augment = augment
         self.valid_seconds = valid_seconds
+        self.cache = cache
+        self.progress: Progress | None = None
         self.protocol = self.dataset.protocol if self.dataset else Dataset.protocol
         self._format: Format | None = None
         self._segment = 0
@@ -498,7 +506,9 @@ class SeparationData(lightning.LightningDataModule):
 
     def _train_loader(self, sampler: EpochSampler) -> DataLoader[dict[str, Tensor]]:
         tracks = self._tracks("train")
-        assert self._format is not None, "call obey(model) first"
+        if self.cache is not None:
+            tracks = decoded(tracks, self.cache, self.progress)
+        assert self._format is not None and self.dataset is not None, "call obey(model) first"
         segments = Segments(
             tracks, self._format, self._segment, self.seed, self.augment,
             self.dataset.weights("train"),

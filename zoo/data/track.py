@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from zoo.audio import AudioReader, open_audio, read
+from zoo.audio import AudioReader, open_audio, read_again
 from zoo.audio.pcm import quantise, to_float
 from zoo.errors import AudioFileError, DatasetError
 
@@ -178,7 +178,7 @@ class Part:
 
     def read(self, start: int, samples: int) -> np.ndarray:
         """``(channels, n)`` float32 with n <= samples."""
-        return self.select(read(self.path, start, samples, self.stream)[0])
+        return self.select(read_again(self.path, start, samples, self.stream)[0])
 
     def select(self, signal: np.ndarray) -> np.ndarray:
         """What of a stretch of the file belongs to the stem."""
