@@ -39,7 +39,7 @@ from zoo.data.arrangement import (
 )
 from zoo.data.composer import Note, Plan
 from zoo.data.drumkit import Kit
-from zoo.data.folder import SUFFIXES
+from zoo.data.files import SUFFIXES
 from zoo.errors import AudioFileError, DatasetError
 
 Signal = NDArray[np.float32]
