@@ -27,7 +27,7 @@ from zoo.cli.train import lightning_main, run
 from zoo.data import open_dataset
 from zoo.errors import DatasetError, RecipeError
 from zoo.release import sha256_of
-from zoo.training.callbacks import write_whole
+from zoo.training.record import write_whole
 from zoo.weights import write_release
 
 RECIPE = """\

@@ -23,18 +23,13 @@ from zoo.data.module import SeparationData
 from zoo.errors import ReleaseError, ZooError
 from zoo.release import locate
 from zoo.separator import Separator
-from zoo.training.callbacks import (
-    EpochLines,
-    Examples,
-    KeepRows,
-    KeepScores,
-    KeepStems,
-    Reseed,
-    RunCheckpoints,
-    SaveRecipe,
-)
+from zoo.training.callbacks import EpochLines, KeepRows, KeepStems, Reseed
+from zoo.training.checkpoints import RunCheckpoints
+from zoo.training.examples import Examples
 from zoo.training.initialise import check_checkpoint, init_from
 from zoo.training.loggers import Rows, finish, wandb_logger
+from zoo.training.record import SaveRecipe
+from zoo.training.scores import KeepScores
 
 log = logging.getLogger(__name__)
 
