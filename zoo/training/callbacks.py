@@ -1,9 +1,8 @@
 """Small things that a run does besides training.
 
-All that it keeps lands in its folder.
-``runs/<name>/`` holds ``config.yaml`` (the resolved recipe), ``metrics.csv``, ``checkpoints/`` with
-``last.ckpt``, ``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and
-``wandb/``. A new run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
+All that it keeps lands in its folder: ``runs/<name>/`` holds ``config.yaml`` (the resolved recipe),
+``metrics.csv`` and ``curves.png``, which shows it, ``checkpoints/`` with ``last.ckpt``,
+``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and ``wandb/``. A new run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
 """
 
 from __future__ import annotations
