@@ -46,12 +46,11 @@ def test_of_a_gradient_all_batches_of_the_step_are_named(work, capsys):  # noqa:
 
 @pytest.mark.slow
 def test_all_processes_stop_when_one_has_such_a_loss(work):  # noqa: F811
-    program = "import sys; from zoo.cli.train import run; sys.exit(run(sys.argv[1:]))"
     words = [*SPOILT, "--model.rank=1", "--run_dir=r", "--trainer.max_epochs=3"]
     words += ["--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.accelerator=cpu"]
     words += ["--data.examples_per_epoch=16"]
     done = subprocess.run(
-        [sys.executable, "-c", program, "fit", *DATA, *words],
+        [sys.executable, "-m", "zoo", "fit", *DATA, *words],
         cwd=work, env=environment(), capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     errors = [x for x in done.stderr.splitlines() if x.startswith("error")]

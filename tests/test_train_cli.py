@@ -73,8 +73,8 @@ def fit(*words):
     return run(["fit", *DATA, *words])
 
 
-def rows(folder):
-    with open(Path(folder) / "metrics.csv", newline="") as file:
+def rows(folder, table="metrics.csv"):
+    with open(Path(folder) / table, newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -534,7 +534,7 @@ def test_two_processes_train_one_model_and_write_everything_once(work):
     folder = work / "runs" / "mmdensenet"
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     kept = {f"checkpoints/{name}" for name in ("last.ckpt", "best.ckpt", "config.yaml")}
-    assert found == {"config.yaml", "metrics.csv"} | kept
+    assert found == {"config.yaml", "metrics.csv", "curves.png"} | kept
     (row,) = rows(folder)
     content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert content["global_step"] == 2  # 8 examples, 2 at a time in each of two processes

@@ -28,13 +28,14 @@ from zoo.training.callbacks import EpochLines, KeepRows, KeepStems, Reseed
 from zoo.training.checkpoints import RunCheckpoints
 from zoo.training.compiling import Compile
 from zoo.training.curves import Curves
-from zoo.training.early_stopping import KeepPatience
+from zoo.training.early_stopping import StoppingCheck
 from zoo.training.examples import Examples
 from zoo.training.finite import StopAtNaN
 from zoo.training.initialise import check_checkpoint, init_from
 from zoo.training.loggers import Rows, finish, wandb_logger
 from zoo.training.record import SaveRecipe
 from zoo.training.scores import KeepScores
+from zoo.training.validation_loss import ValidationLoss  # noqa: F401  (recipes name it)
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class TrainCLI(LightningCLI):
             SaveRecipe(self.run_dir, recipe),
             KeepRows(),
             StopAtNaN(),
-            KeepPatience(),
+            StoppingCheck(),
             Curves(self.run_dir),
             Examples(self.run_dir / "examples", self._get(self.config, "examples_every")),
         ]

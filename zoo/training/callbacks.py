@@ -2,7 +2,8 @@
 
 All that it keeps lands in its folder: ``runs/<name>/`` holds ``config.yaml`` (the resolved recipe),
 ``metrics.csv`` and ``curves.png``, which shows it, ``checkpoints/`` with ``last.ckpt``,
-``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and ``wandb/``. A new run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
+``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and ``wandb/``. A new
+run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
 """
 
 from __future__ import annotations

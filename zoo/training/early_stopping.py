@@ -1,15 +1,20 @@
-"""Early stopping that holds over a resume."""
+"""What Lightning's early stopping lacks: an early word about a wrong name, and a proper resume."""
 
 from __future__ import annotations
 
+import difflib
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from zoo.errors import RecipeError
 
-class KeepPatience(Callback):
-    """Lets a resumed run stop as its recipe says: at once, if its patience had run out before.
 
-    Lightning's ``EarlyStopping`` takes its patience from the checkpoint, so that a longer one would
-    change nothing, and trains one epoch more after each resume.
+class StoppingCheck(Callback):
+    """Looks after every ``EarlyStopping`` of a recipe.
+
+    A value that nobody logs is told before the first epoch, not after it. A resumed run stops as
+    its recipe says, and at once if that patience had run out before: Lightning would take the
+    patience from the checkpoint, and train one epoch more after each resume.
     """
 
     def __init__(self) -> None:
@@ -18,7 +23,24 @@ class KeepPatience(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
         self._patience = [c.patience for c in trainer.early_stopping_callbacks]
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Here the values of a validation are there; those of training are not yet."""
+        known = {*trainer.callback_metrics, "train/loss"}
+        known |= {f"val/sdr_{name}" for name in getattr(pl_module, "sources", ())}
+        for stopping in trainer.early_stopping_callbacks:
+            name = stopping.monitor
+            if name in known or name.startswith("train/") or not stopping.strict:
+                continue
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(known))}"
+            )
+            if name == "val/loss":
+                hint = "name the callback ValidationLoss before it"
+            raise RecipeError(f"EarlyStopping: no value '{name}' is measured\nhint: {hint}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the recipe's patience in force again."""
         for stopping, patience in zip(
             trainer.early_stopping_callbacks, self._patience, strict=True
         ):

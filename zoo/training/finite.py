@@ -1,4 +1,4 @@
-"""A training stops at its first loss or gradient that is no number, and says what it was made of."""
+"""A training stops at its first loss or gradient that is no number, and says of what tracks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ class StopAtNaN(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return torch.zeros(1, device=trainer.strategy.root_device)
         gradients = [
-            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+            p.grad
+            for group in optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None
         ]
         return torch.nn.utils.get_total_norm(gradients, math.inf).float()[None]
 
