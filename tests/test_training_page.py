@@ -64,6 +64,7 @@ def test_the_shell_loop_of_the_page_makes_a_run_per_combination(tmp_path):
     assert len(calls) == len(folders) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
 def test_a_run_of_a_sweep_starts_as_the_agent_starts_it(path, work, monkeypatch):  # noqa: F811
     sweeps = pytest.importorskip("wandb.sdk.launch.sweeps.utils")

@@ -28,7 +28,11 @@ class Compile(Callback):
             log.warning("compile: true, but %s; the training goes on uncompiled", reason)
             return
         for network in networks(pl_module):
-            network.compile()
+            if type(network).__module__.startswith("torch."):
+                # measured: compile() of torch's own containers and layers does nothing
+                network.forward = torch.compile(network.forward)
+            else:
+                network.compile()
 
 
 def networks(module: nn.Module) -> Iterator[nn.Module]:
