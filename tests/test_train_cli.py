@@ -26,7 +26,7 @@ from zoo.cli.train import lightning_main, run
 from zoo.data import open_dataset
 from zoo.errors import DatasetError, RecipeError
 from zoo.release import sha256_of
-from zoo.training.callbacks import write_whole
+from zoo.training.record import write_whole
 from zoo.weights import write_release
 
 RECIPE = """\
@@ -72,8 +72,8 @@ def fit(*words):
     return run(["fit", *DATA, *words])
 
 
-def rows(folder):
-    with open(Path(folder) / "metrics.csv", newline="") as file:
+def rows(folder, table="metrics.csv"):
+    with open(Path(folder) / table, newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -540,7 +540,7 @@ def test_two_processes_train_one_model_and_write_everything_once(work):
     folder = work / "runs" / "mmdensenet"
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     kept = {f"checkpoints/{name}" for name in ("last.ckpt", "best.ckpt", "config.yaml")}
-    assert found == {"config.yaml", "metrics.csv"} | kept
+    assert found == {"config.yaml", "metrics.csv", "curves.png"} | kept
     (row,) = rows(folder)
     last = folder / "checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)

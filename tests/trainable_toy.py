@@ -54,3 +54,24 @@ class Fixed(Toy):
     """Has nothing to learn."""
 
     trainable = False
+
+
+class Spoilt(Toy):
+    """Its third training step has a loss, or a gradient, that is no number; in one process only."""
+
+    def __init__(
+        self,
+        sources: list[str] = ["vocals", "accompaniment"],  # noqa: B006
+        kind: str = "loss",
+        rank: int = 0,
+    ):
+        super().__init__(sources)
+        self.kind, self.rank, self.n_losses = kind, rank, 0
+
+    def loss(self, mixture, references, known):
+        losses = super().loss(mixture, references, known)
+        self.n_losses += self.training
+        if self.n_losses == 3 and self.global_rank == self.rank:
+            spoilt = losses["loss"] * 0
+            losses["loss"] = losses["loss"] + (spoilt / 0 if self.kind == "loss" else spoilt.sqrt())
+        return losses

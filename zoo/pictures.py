@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ RANGE_DB = 80.0  # below the loudest point of the figure: about what a listener 
 LOWEST_HZ = 40.0  # lowest string of a bass
 N_ROWS = 192  # of pixels, along frequency
 N_COLUMNS = 600  # of pixels, along time, at most
+N_DOTTED = 40  # points of a line that still show one by one
 
 
 def spectrograms(signals: Mapping[str, Any], rate: int, title: str | None = None) -> Figure:
@@ -60,6 +61,53 @@ def spectrograms(signals: Mapping[str, Any], rate: int, title: str | None = None
     return figure
 
 
+def curves(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    x_label: str,
+    mark: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """One panel per quantity, with its lines over a common axis, each named with its last value.
+
+    Args:
+        panels: label of the panel -> name of the line -> points ``(x, y)``. The first line of a
+            panel is the one that counts: it is black. A name has one colour in all panels.
+        x_label: below the figure.
+        mark: where a dotted line stands, across all panels.
+        title: above the figure.
+
+    Raises:
+        MissingPackage: matplotlib is not installed.
+
+    Notes:
+        A panel of positive values that span more than a decade is logarithmic.
+    """
+    figure = _figure(len(panels), title, panel=2.2)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    colours = {next(iter(lines)): "black" for lines in panels.values()}
+    for ax, (label, lines) in zip(axes, panels.items(), strict=True):
+        for i, (name, points) in enumerate(lines.items()):
+            x, y = zip(*points, strict=True)
+            colour = colours.setdefault(name, f"C{len(colours) - len(panels)}")
+            ax.plot(
+                x, y, color=colour, linewidth=1.2 if i else 2, zorder=2 if i else 3,
+                marker="o" if len(points) < N_DOTTED else "", markersize=3,
+                label=f"{name}  {y[-1]:.4g}",
+            )  # fmt: skip
+        values = [y for points in lines.values() for _, y in points]
+        if min(values) > 0 and max(values) > 10 * min(values):
+            ax.set_yscale("log")
+        if mark is not None:
+            ax.axvline(mark, color="grey", linestyle=":", linewidth=1)
+        ax.set_ylabel(label)
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9)
+    axes[-1].set_xlabel(x_label)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure; the file has its name only when it is complete.  Folders are made."""
     target = Path(path)
@@ -73,14 +121,14 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _figure(n_panels: int, title: str | None) -> Figure:
+def _figure(n_panels: int, title: str | None, panel: float = 1.7) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackage(
             "pictures need matplotlib, which is not installed: pip install matplotlib."
         ) from error
-    figure = Figure(figsize=(9, 1.2 + 1.7 * n_panels), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + panel * n_panels), dpi=100, layout="constrained")
     if title:
         figure.suptitle(title, fontsize=12)
     return figure

@@ -42,7 +42,9 @@ def _files() -> dict[str, Path]:
     for folder in (_PACKAGE / "_recipes", _PACKAGE.parent / "recipes"):
         if folder.is_dir():
             found = sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
-            return {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
+            known = {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
+            # Those are for `wandb sweep`.
+            return {name: p for name, p in known.items() if not name.startswith("sweeps/")}
     return {}
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,17 +26,18 @@ from zoo.data.module import SeparationData
 from zoo.errors import ReleaseError, ZooError
 from zoo.release import locate
 from zoo.separator import Separator
-from zoo.training.callbacks import (
-    EpochLines,
-    Examples,
-    KeepRows,
-    KeepScores,
-    Reseed,
-    RunCheckpoints,
-    SaveRecipe,
-)
+from zoo.training.callbacks import EpochLines, KeepRows, Reseed
+from zoo.training.checkpoints import RunCheckpoints
+from zoo.training.compiling import Compile
+from zoo.training.curves import Curves
+from zoo.training.early_stopping import StoppingCheck
+from zoo.training.examples import Examples
+from zoo.training.finite import StopAtNaN
 from zoo.training.initialise import check_checkpoint, init_from
 from zoo.training.loggers import Rows, finish, wandb_logger
+from zoo.training.record import SaveRecipe
+from zoo.training.scores import KeepScores
+from zoo.training.validation_loss import ValidationLoss  # noqa: F401  (recipes name it)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, call: Call, arguments: list[str]) -> None:
         self.call = call
+        # Recurrent networks crawl on a CPU without it. Processes that load data inherit it.
+        torch.set_flush_denormal(True)
         super().__init__(
             Separator,
             SeparationData,
@@ -86,6 +90,9 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--examples_every", type=int, default=10, help="Epochs between examples; 0: never."
         )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="Train with compiled networks."
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse our words, without Lightning's advice about them."""
@@ -99,7 +106,10 @@ class TrainCLI(LightningCLI):
     @property
     def run_dir(self) -> Path:
         """Where everything of this run goes."""
-        return Path(self._get(self.config, "run_dir") or Path("runs") / self.call.name)
+        asked = self._get(self.config, "run_dir")
+        if asked is None and (sweep := os.environ.get("WANDB_SWEEP_ID")):  # its agent started us
+            return Path("runs/sweeps") / sweep / os.environ.get("WANDB_RUN_ID", "run")
+        return Path(asked or Path("runs") / self.call.name)
 
     @property
     def resumes_from(self) -> Path | None:
@@ -200,11 +210,16 @@ class TrainCLI(LightningCLI):
         callbacks: list[Callback] = [
             SaveRecipe(self.run_dir, recipe),
             KeepRows(),
+            StopAtNaN(),
+            StoppingCheck(),
+            Curves(self.run_dir),
             Examples(self.run_dir / "examples", self._get(self.config, "examples_every")),
         ]
         seed = self._get(self.config, "seed_everything")
         if seed is not False:
             callbacks.append(Reseed(int(seed)))
+        if self._get(self.config, "compile"):
+            callbacks.append(Compile())
         if not config.get("enable_progress_bar"):
             callbacks.append(EpochLines())
         if config.get("enable_checkpointing") is not False:
@@ -267,7 +282,8 @@ class TrainCLI(LightningCLI):
             super()._run_subcommand(subcommand)
             failed = False
         except SystemExit as stop:
-            if self.trainer.state.status == TrainerStatus.INTERRUPTED:
+            # With 0 leaves a process of a run whose first process tells what is wrong.
+            if stop.code and self.trainer.state.status == TrainerStatus.INTERRUPTED:
                 raise Interrupted from stop
             raise
         finally:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from zoo.applications.demo import demonstrate, excerpt, generated
 from zoo.applications.separate import DEFAULT_MODEL, Result, separate_files
 from zoo.cli.progress import printable, showing
@@ -91,6 +93,7 @@ def _load(name: str | None, device: str, talk: _Talk) -> Separator:
             f"no -m, so {DEFAULT_MODEL} is taken: for research only, 16 kHz, learnt from karaoke "
             "clips; `zoo list` shows others"
         )
+    torch.set_flush_denormal(True)  # recurrent networks crawl on a CPU without it
     model = from_pretrained(name or DEFAULT_MODEL, device=device)
     talk.say(f"device: {model.device}")
     return model

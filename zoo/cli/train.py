@@ -54,6 +54,7 @@ Options of ours:
   --tiny                    the small variant of the model
   --wandb auto|online|offline|off
   --examples_every N        epochs between examples to hear and see (0: never)
+  --compile true            train with compiled networks
   --debug                   whole messages instead of two lines
 `lightning fit --help` shows all options."""
 
@@ -201,6 +202,9 @@ def _told(error: Exception) -> str | None:
     kind = type(error).__name__  # a kind that is raised has been imported, but not by us
     if kind == "MisconfigurationException":
         return f"{' '.join(str(error).split())}\nhint: --debug shows where it comes from"
+    if any(cls.__name__ == "TorchDynamoException" for cls in type(error).__mro__):
+        first = next((line for line in str(error).splitlines() if line.strip()), kind)
+        return f"the network cannot be compiled: {first}\nhint: --compile=false trains without"
     if kind == "OutOfMemoryError":
         return "the memory of the GPU is full\nhint: make --data.batch_size smaller"
     return None

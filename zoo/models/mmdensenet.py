@@ -665,7 +665,8 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, n_out, N, F)`` of ``(B, n_in, N, F)``."""
-        if not (self.checkpoint and self.training and torch.is_grad_enabled()):
+        wanted = self.checkpoint and self.training and torch.is_grad_enabled()
+        if not wanted or torch.compiler.is_compiling():  # a compiler decides itself what to keep
             return self._maps(x)
         y: Tensor = checkpoint(
             self._maps,

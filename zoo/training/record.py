@@ -1,0 +1,79 @@
+"""What a run tells of itself: its recipe, commit, versions and data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from zoo.separator import versions
+
+
+class SaveRecipe(Callback):
+    """The resolved recipe beside the checkpoints, and in them, with commit, versions and data.
+
+    Args:
+        folder: of the run.
+        recipe: YAML text.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], recipe: str) -> None:
+        self.folder, self.recipe = Path(folder), recipe
+        self._facts: dict[str, str] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
+        if not trainer.is_global_zero:
+            return
+        facts = {**versions(), "lightning": lightning.__version__, "commit": commit()}
+        # torch's version is a kind of text that a `weights_only` load refuses.
+        self._facts = {name: str(value) for name, value in facts.items()}
+        data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
+        if data is not None:  # what was trained with; a faulty test track is for `test` to find
+            self._facts["data"] = f"{data.id} {data.fingerprint(('train', 'valid'))}"
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        head = "".join(f"# {name}: {value}\n" for name, value in self._facts.items())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / "config.yaml", head + self.recipe)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the recipe with the weights: plain text, as ``weights_only`` loading wants it."""
+        checkpoint["zoo_run"] = {"recipe": self.recipe, **self._facts}
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a hidden name and give it its own when it is whole."""
+    hidden = path.with_name(f".{path.name}")
+    try:
+        hidden.write_text(text, encoding="utf-8")
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def commit() -> str:
+    """The commit of the checkout that this code runs from, ``+`` if changed; empty outside one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=+",
+    ]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()

@@ -1,0 +1,90 @@
+"""What ``test`` measured, as files in museval's form."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+import zoo
+from zoo.metrics.protocols import WHOLE_TRACK
+from zoo.release import sha256_of
+from zoo.separator import Separator, versions
+from zoo.training.record import write_whole
+
+
+class KeepScores(Callback):
+    """Writes what ``test`` measured, one file per track in museval's form.
+
+    Only for protocols that score a track as a whole; frames of others are not kept. Files of an
+    earlier test in the same folder go, so that all that is left belongs together.
+
+    Args:
+        folder: of the files.
+        seed: of the run, to be noted in them.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], seed: int | None = None) -> None:
+        self.folder, self.seed = Path(folder), seed
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the scores of all tracks."""
+        model = cast(Separator, pl_module)
+        if model.protocol not in WHOLE_TRACK or not trainer.is_global_zero:
+            return
+        facts = self._facts(trainer, model)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = set()
+        for scores in model.scores:
+            text = json.dumps({"targets": _targets(scores, model), "zoo": facts}, indent=1)
+            name = str(scores["track"]).replace(os.sep, "_")
+            write_whole(self.folder / f"{name}.json", text + "\n")
+            written.add(f"{name}.json")
+        for path in self.folder.glob("*.json"):
+            if path.name not in written and _is_score_file(path):
+                path.unlink()
+
+    def _facts(self, trainer: Trainer, model: Separator) -> dict[str, Any]:
+        """What a figure is worth nothing without."""
+        arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
+        facts = {
+            "protocol": model.protocol,
+            "evaluator": f"zoo {zoo.__version__}",
+            "model": model.architecture,
+            "release": model.info.get("release"),
+            "sha256": model.info.get("sha256"),
+            "arguments": json.loads(json.dumps(arguments, default=str)),
+            "seed": self.seed,
+            "versions": versions(),
+        }
+        if trainer.ckpt_path:
+            facts |= {"release": None, "sha256": sha256_of(Path(trainer.ckpt_path))}
+        data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
+        if data is not None:
+            facts["data"] = f"{data.id} {data.fingerprint(('test',))}"
+        return facts
+
+
+def _targets(scores: dict[str, Any], model: Separator) -> list[dict[str, Any]]:
+    """The figures of a track, ``<metric>_<source>``, as museval groups them."""
+    duration = scores["samples"] / (model.sample_rate or scores["rate"])
+    targets = []
+    for source in model.sources:
+        ending = f"_{source}"
+        metrics = {k.removesuffix(ending): v for k, v in scores.items() if k.endswith(ending)}
+        if metrics:
+            frame = {"time": 0.0, "duration": duration, "metrics": metrics}
+            targets.append({"name": source, "frames": [frame]})
+    return targets
+
+
+def _is_score_file(path: Path) -> bool:
+    """Whether a test of ours wrote it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "zoo" in content
