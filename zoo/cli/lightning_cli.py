@@ -12,7 +12,6 @@ from typing import Any, Literal
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from zoo.cli.arguments import Call
@@ -34,7 +33,7 @@ from zoo.training.callbacks import (
     SaveRecipe,
 )
 from zoo.training.initialise import check_checkpoint, init_from
-from zoo.training.loggers import Rows, finish, wandb_logger
+from zoo.training.loggers import Rows, WandbRun, wandb_logger
 
 log = logging.getLogger(__name__)
 
@@ -261,8 +260,8 @@ class TrainCLI(LightningCLI):
             raise
         finally:
             for logger in self.trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    finish(logger, failed)
+                if isinstance(logger, WandbRun):
+                    logger.finish(failed)
 
 
 def _check_folder(folder: Path) -> None:

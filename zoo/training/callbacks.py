@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import math
@@ -23,7 +24,6 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import WandbLogger
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import zoo
@@ -32,7 +32,7 @@ from zoo.metrics.protocols import WHOLE_TRACK
 from zoo.release import sha256_of
 from zoo.separator import Separator, versions
 from zoo.streaming import separate_tensor
-from zoo.training.loggers import Rows
+from zoo.training.loggers import Rows, WandbRun
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,16 @@ class RunCheckpoints(Checkpoint):
                 self._also(hidden, self.best_path)
             hidden.replace(self.last_path)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the best to W&B, once: uploads of every epoch cost more than they are worth."""
+        if not trainer.is_global_zero or not self._is_ready or not self.best_path.is_file():
+            return
+        is_last = filecmp.cmp(self.best_path, self.last_path, shallow=False)
+        aliases = ["best", "last"] if is_last else ["best"]
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_model(self.best_path, aliases, {self.monitor: self.best})
+
     def _make_room(self, continued: str | os.PathLike[str] | None) -> None:
         """Move the checkpoints of another run aside, and put the recipe beside those to come."""
         self._is_ready = True
@@ -163,6 +173,10 @@ class SaveRecipe(Callback):
         data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
         if data is not None:  # what was trained with; a faulty test track is for `test` to find
             self._facts["data"] = f"{data.id} {data.fingerprint(('train', 'valid'))}"
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_recipe(self.recipe, self._facts)
+                self._facts["wandb"] = logger.experiment.url or f"{logger.version}, offline"
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         head = "".join(f"# {name}: {value}\n" for name, value in self._facts.items())
@@ -295,19 +309,10 @@ class Examples(Callback):
             with AudioWriter(path, rate, signal.shape[0], "PCM_16") as writer:
                 writer.write(signal)
             sounds[name] = path
+        step = trainer.global_step - 1  # counts the steps before it, as that of the metrics does
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                _show(logger, picture, sounds, trainer.global_step)
-
-
-def _show(logger: WandbLogger, picture: Path, sounds: dict[str, Path], step: int) -> None:
-    paths, captions = [str(p) for p in sounds.values()], list(sounds)
-    try:
-        logger.log_image("examples/spectrograms", [str(picture)], step)
-        logger.log_audio("examples/audio", paths, step, caption=captions)
-    # A logger must not end a training, whatever it raises.
-    except Exception as error:
-        log.warning("W&B did not take the example: %s", error)
+            if isinstance(logger, WandbRun):
+                logger.log_example(picture, sounds, step)
 
 
 class KeepStems(Callback):
