@@ -185,7 +185,7 @@ class FakeWandb:
             "id": variables["name"],
             "name": variables["name"],
             "displayName": run.name,
-            "summaryMetrics": run.files.get("wandb-summary.json", b"{}").decode(),
+            "summaryMetrics": run.streams.get("wandb-summary.json", ["{}"])[-1],
             "logLineCount": len(run.streams.get("output.log", [])),
             "historyLineCount": len(history),
             "eventsLineCount": len(events),

@@ -213,12 +213,19 @@ class Reseed(Callback):
 
 
 class KeepRows(Callback):
-    """Tells the table of metrics where the run starts, so that rows of a resumed run stand once."""
+    """Tells the table of metrics where the run starts, so that rows of a resumed run stand once.
+
+    And W&B gets those that a killed run had written, but not sent.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        rows = []
         for logger in trainer.loggers:
             if isinstance(logger, Rows):
                 logger.begin(trainer.global_step)
+                rows = logger.rows
+            elif isinstance(logger, WandbRun):
+                logger.catch_up(rows)
 
 
 class EpochLines(Callback):

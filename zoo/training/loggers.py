@@ -13,7 +13,7 @@ import re
 import shlex
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +90,12 @@ class Rows(Logger):
         else:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What the table holds; of a value that is not there, an empty text."""
+        self._load()
+        return [{name: row.get(name, "") for name in self._columns} for row in self._rows]
 
     @rank_zero_only
     def begin(self, step: int) -> None:
@@ -190,6 +196,19 @@ class WandbRun(WandbLogger):
             super().log_metrics(metrics, step)
 
     @rank_zero_only
+    def catch_up(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Send those rows of the table that a process had not sent when it was killed."""
+        with self._calm():
+            run = self.experiment
+            if run.offline or not run.resumed:
+                return
+            sent = run.summary.get("trainer/global_step", -1)
+            for row in rows:
+                if (step := int(row["step"])) > sent:
+                    values = {k: float(v) for k, v in row.items() if k != "step" and v != ""}
+                    self.log_metrics(values, step)
+
+    @rank_zero_only
     def log_example(self, picture: Path, sounds: Mapping[str, Path], step: int) -> None:
         """Send something to see and to hear, the sounds by name."""
         with self._calm():
@@ -207,7 +226,8 @@ class WandbRun(WandbLogger):
         run = self.experiment
         name = re.sub(r"[^\w.-]+", "-", run.name or run.id, flags=re.ASCII)[:128]
         # `wandb sync` brings the model of a run that was offline, but of no other.
-        place, options = f"{run.entity}/{run.project}/{name}", [f"--alias={a}" for a in aliases]
+        place = "/".join(filter(None, (run.entity, run.project, name)))
+        options = [f"--alias={alias}" for alias in aliases]
         put = ["wandb", "artifact", "put", "--type=model", f"--name={place}", *options, str(path)]
         with self._calm(f"{path.name} was not uploaded: ", shlex.join(put)):
             if not run.offline and (reason := _unreachable(CONNECT_S)):
