@@ -344,6 +344,7 @@ def test_an_address_that_is_none_means_no_logger(server, tmp_path, monkeypatch, 
     assert wandb_logger(tmp_path / "toy") is None
     (line,) = lines(caplog)
     assert line.startswith("W&B: no run could be started (")
+    assert "base_url" in line
 
 
 # ----------------------------------------------------------------- what the user asks for

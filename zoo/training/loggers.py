@@ -255,7 +255,7 @@ class WandbRun(WandbLogger):
             yield
         # A logger must not end a training, whatever it raises: all of it is on disk.
         except Exception as error:
-            self._say(what + _first_line(error), remedy or self.sync)
+            self._say(what + _line(error), remedy or self.sync)
 
     def _say(self, problem: str, remedy: str) -> None:
         if remedy not in self._problems:
@@ -339,7 +339,7 @@ def _begun(
     # A logger must not end a training: whatever W&B raises, the run goes on without it.
     except Exception as error:
         _start_afresh()
-        return None, _first_line(error)
+        return None, _line(error)
     return logger, ""
 
 
@@ -348,7 +348,7 @@ def _why_offline(timeout: float) -> str:
     try:
         host = urlparse(_server()).hostname or ""
     except Exception as error:
-        return _first_line(error)
+        return _line(error)
     return _unreachable(timeout) if _has_key(host) else "no API key; `wandb login` stores one"
 
 
@@ -423,8 +423,10 @@ def _read(record: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _line(error: Exception) -> str:
+    """What an error says, in one line, without pydantic's own remarks."""
+    text = " ".join(str(error).partition("[type=")[0].split())
+    return text[:200] or type(error).__name__
 
 
 def _first_error(path: Path) -> str:
