@@ -2,7 +2,8 @@
 
 ``runs/<name>/`` holds ``config.yaml`` (the resolved recipe), ``metrics.csv``, ``checkpoints/`` with
 ``last.ckpt``, ``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and
-``wandb/``. A new run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
+``wandb/``, whose ``run.json`` says where W&B has it. A new run in an old folder moves
+``metrics.csv`` and ``checkpoints/`` aside.
 """
 
 from __future__ import annotations
