@@ -245,6 +245,7 @@ class WandbRun(WandbLogger):
         """End the run; the next one in this process starts afresh."""
         with self._calm():
             self.experiment.finish(exit_code=int(failed))
+        _end()
         error = _first_error(Path(self.experiment.dir).parent / "logs" / "debug-internal.log")
         if error and not self._problems:
             self._say(error, self.sync)
@@ -353,7 +354,16 @@ def _why_offline(timeout: float) -> str:
 
 
 def _start_afresh() -> None:
-    """Let W&B end its own process and read the environment anew."""
+    """Let W&B read the environment anew."""
+    import wandb
+
+    _end()
+    with suppress(Exception):  # settings that it refuses; beginning a run will say which
+        wandb.setup()
+
+
+def _end() -> None:
+    """Stop W&B's own process."""
     import wandb
 
     # Where that process has died, this raises, and a run that is none any more is left.
@@ -361,8 +371,6 @@ def _start_afresh() -> None:
         wandb.teardown()
     wandb.run = None
     os.environ.pop("WANDB_SERVICE", None)
-    with suppress(Exception):  # settings that it refuses; beginning a run will say which
-        wandb.setup()
 
 
 def _server() -> str:
