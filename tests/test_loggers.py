@@ -6,12 +6,12 @@ import os
 import socket
 import time
 
+import fake_wandb
 import pytest
+from fake_wandb import KEY
 
 from zoo.training import loggers
-from zoo.training.loggers import Rows, finish, wandb_logger
-
-KEY = "0123456789012345678901234567890123456789"
+from zoo.training.loggers import Rows, wandb_logger
 
 
 def table(path):
@@ -82,15 +82,7 @@ def test_a_torn_last_line_does_not_stop_a_resumed_run(tmp_path):
 
 @pytest.fixture
 def no_account(tmp_path, monkeypatch):
-    """A home without a key, and an environment that is put back."""
-    for name in [n for n in os.environ if n.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("DIR", "CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "SILENT", "ERROR_REPORTING"):
-        monkeypatch.setenv(f"WANDB_{name}", "")  # so that it is removed afterwards
-        monkeypatch.delenv(f"WANDB_{name}")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    monkeypatch.setenv("WANDB_DISABLE_GIT", "true")
+    fake_wandb.no_account(monkeypatch, tmp_path / "home")
 
 
 def test_off_makes_no_logger_and_no_folder(no_account, tmp_path):
@@ -115,7 +107,7 @@ def test_without_a_key_the_run_is_offline_and_inside_its_folder(no_account, tmp_
     with caplog.at_level("INFO", "zoo"):
         logger = wandb_logger(run)
     logger.log_metrics({"loss": 1.0}, 0)
-    finish(logger)
+    logger.finish()
     assert "offline (no API key" in caplog.text
     folder = caplog.text.split("wandb sync ")[1].split()[0]
     assert list((run / "wandb").glob("offline-run-*/*.wandb")), folder
@@ -133,28 +125,9 @@ def test_an_unreachable_server_means_offline_within_seconds(
     start = time.monotonic()
     with caplog.at_level("INFO", "zoo"):
         logger = wandb_logger(tmp_path / "run")
-    finish(logger)
+    logger.finish()
     assert "offline (no connection to 127.0.0.1" in caplog.text
     assert time.monotonic() - start < 20
-
-
-@pytest.mark.slow
-def test_a_server_that_never_answers_means_offline(no_account, tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with caplog.at_level("INFO", "zoo"):
-            logger = wandb_logger(tmp_path / "run", init_timeout=3)
-        finish(logger)
-    assert "W&B: offline (" in caplog.text
-
-
-def test_a_resumed_run_keeps_its_id_and_a_new_one_does_not(tmp_path):
-    first = loggers._identity(tmp_path, resume=False)
-    assert loggers._identity(tmp_path, resume=True) == first
-    assert loggers._identity(tmp_path, resume=False) != first
 
 
 def test_a_user_without_a_home_folder_has_no_key_and_a_logger(no_account, tmp_path, monkeypatch):

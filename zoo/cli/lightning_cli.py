@@ -13,7 +13,6 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from zoo.applications.predict import KeepStems
@@ -34,7 +33,7 @@ from zoo.training.early_stopping import StoppingCheck
 from zoo.training.examples import Examples
 from zoo.training.finite import StopAtNaN
 from zoo.training.initialise import check_checkpoint, init_from
-from zoo.training.loggers import Rows, finish, wandb_logger
+from zoo.training.loggers import Rows, WandbRun, wandb_logger
 from zoo.training.record import SaveRecipe
 from zoo.training.scores import KeepScores
 from zoo.training.validation_loss import ValidationLoss  # noqa: F401  (recipes name it)
@@ -288,8 +287,8 @@ class TrainCLI(LightningCLI):
             raise
         finally:
             for logger in self.trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    finish(logger, failed)
+                if isinstance(logger, WandbRun):
+                    logger.finish(failed)
 
 
 def _check_folder(folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 All that it keeps lands in its folder: ``runs/<name>/`` holds ``config.yaml`` (the resolved recipe),
 ``metrics.csv`` and ``curves.png``, which shows it, ``checkpoints/`` with ``last.ckpt``,
-``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and ``wandb/``. A new
-run in an old folder moves ``metrics.csv`` and ``checkpoints/`` aside.
+``best.ckpt`` and their own ``config.yaml``, ``examples/`` to hear and see, and ``wandb/``, whose
+``run.json`` says where W&B has it. A new run in an old folder moves ``metrics.csv`` and
+``checkpoints/`` aside.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from zoo.training.loggers import Rows
+from zoo.training.loggers import Rows, WandbRun
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,19 @@ class Reseed(Callback):
 
 
 class KeepRows(Callback):
-    """Tells the table of metrics where the run starts, so that rows of a resumed run stand once."""
+    """Tells the table of metrics where the run starts, so that rows of a resumed run stand once.
+
+    And W&B gets those that a killed run had written, but not sent.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        rows = []
         for logger in trainer.loggers:
             if isinstance(logger, Rows):
                 logger.begin(trainer.global_step)
+                rows = logger.rows
+            elif isinstance(logger, WandbRun):
+                logger.catch_up(rows)
 
 
 class EpochLines(Callback):

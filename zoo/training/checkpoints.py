@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from zoo.training.loggers import WandbRun
 from zoo.training.record import write_whole
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,16 @@ class RunCheckpoints(Checkpoint):
             if improved:
                 self._also(hidden, self.best_path)
             hidden.replace(self.last_path)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the best to W&B, once: uploads of every epoch cost more than they are worth."""
+        if not trainer.is_global_zero or not self._is_ready or not self.best_path.is_file():
+            return
+        is_last = filecmp.cmp(self.best_path, self.last_path, shallow=False)
+        aliases = ["best", "last"] if is_last else ["best"]
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_model(self.best_path, aliases, {self.monitor: self.best})
 
     def _make_room(self, continued: str | os.PathLike[str] | None) -> None:
         """Move the checkpoints of another run aside, and put the recipe beside those to come."""

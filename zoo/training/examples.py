@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 
 from zoo.errors import ZooError
 from zoo.separator import Separator
 from zoo.streaming import separate_tensor
+from zoo.training.loggers import WandbRun
 
 log = logging.getLogger(__name__)
 
@@ -88,16 +88,7 @@ class Examples(Callback):
             with AudioWriter(path, rate, signal.shape[0], "PCM_16") as writer:
                 writer.write(signal)
             sounds[name] = path
+        step = trainer.global_step - 1  # counts the steps before it, as that of the metrics does
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                _show(logger, picture, sounds, trainer.global_step)
-
-
-def _show(logger: WandbLogger, picture: Path, sounds: dict[str, Path], step: int) -> None:
-    paths, captions = [str(p) for p in sounds.values()], list(sounds)
-    try:
-        logger.log_image("examples/spectrograms", [str(picture)], step)
-        logger.log_audio("examples/audio", paths, step, caption=captions)
-    # A logger must not end a training, whatever it raises.
-    except Exception as error:
-        log.warning("W&B did not take the example: %s", error)
+            if isinstance(logger, WandbRun):
+                logger.log_example(picture, sounds, step)

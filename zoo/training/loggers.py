@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
+import math
 import netrc
 import os
+import re
+import shlex
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
+from urllib.request import getproxies, proxy_bypass
 
+import yaml
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
 
+CONNECT_S = 3.0  # how long to wait for a server's first sign
 FINISH_S = 60.0  # how long the last uploads may take when the network is gone
+SLOW_BYTES_PER_S = 1e6  # a model may take that much longer, on a slow line
+RECORD = "run.json"
 WandbMode = Literal["auto", "online", "offline", "off"]
 
 
@@ -81,6 +91,12 @@ class Rows(Logger):
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What the table holds; of a value that is not there, an empty text."""
+        self._load()
+        return [{name: row.get(name, "") for name in self._columns} for row in self._rows]
+
     @rank_zero_only
     def begin(self, step: int) -> None:
         """Start, or start again, after ``step`` steps: rows of later steps will come anew.
@@ -131,14 +147,137 @@ class Rows(Logger):
         hidden.replace(self.path)
 
 
+class WandbRun(WandbLogger):
+    """A W&B run that never ends a training: a problem is said in one line, once.
+
+    Args:
+        run_dir: folder of the run, whose name it bears. ``wandb/run.json`` in it says id, address
+            and, once it has been uploaded, the model's artifact.
+        identity: the W&B id.
+        settings: of W&B.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str], identity: str, settings: Any) -> None:
+        run_dir = Path(run_dir).absolute()
+        project = os.environ.get("WANDB_PROJECT", "music-separation-zoo")
+        super().__init__(
+            name=run_dir.name, project=project, save_dir=run_dir, id=identity, settings=settings
+        )
+        self._record = run_dir / "wandb" / RECORD
+        self._problems: set[str] = set()
+
+    @property
+    def sync(self) -> str:
+        """The command that uploads the rows and media that the server has not got."""
+        option = [] if self.experiment.offline else ["--include-online"]
+        return shlex.join(["wandb", "sync", *option, str(Path(self.experiment.dir).parent)])
+
+    def begin(self) -> None:
+        """Begin the run, or continue the one of this id, and note where it is."""
+        run = self.experiment
+        facts = {"id": run.id, "url": run.url, "entity": run.entity, "project": run.project}
+        self._note(**facts, artifact=None)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the recipe holds them."""
+
+    @rank_zero_only
+    def log_recipe(self, recipe: str, facts: Mapping[str, str]) -> None:
+        """Make a resolved recipe, YAML text, and facts about its run the configuration."""
+        config = {**yaml.safe_load(recipe), "zoo_run": dict(facts)}
+        with self._calm():
+            self.experiment.config.update(config, allow_val_change=True)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Send values; a step counts the batches before it."""
+        with self._calm():
+            super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def catch_up(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Send those rows of the table that a process had not sent when it was killed."""
+        with self._calm():
+            run = self.experiment
+            if run.offline or not run.resumed:
+                return
+            sent = run.summary.get("trainer/global_step", -1)
+            for row in rows:
+                if (step := int(row["step"])) > sent:
+                    values = {k: float(v) for k, v in row.items() if k != "step" and v != ""}
+                    self.log_metrics(values, step)
+
+    @rank_zero_only
+    def log_example(self, picture: Path, sounds: Mapping[str, Path], step: int) -> None:
+        """Send something to see and to hear, the sounds by name."""
+        with self._calm():
+            self.log_image("examples/spectrograms", [str(picture)], step)
+            paths = [str(path) for path in sounds.values()]
+            self.log_audio("examples/audio", paths, step, caption=list(sounds))
+
+    @rank_zero_only
+    def log_model(self, path: Path, aliases: list[str], metadata: Mapping[str, Any]) -> None:
+        """Upload a checkpoint as the run's model, and wait for it as long as its size allows."""
+        import wandb
+
+        if os.environ.get("WANDB_LOG_MODEL", "").lower() == "false":
+            return
+        run = self.experiment
+        name = re.sub(r"[^\w.-]+", "-", run.name or run.id, flags=re.ASCII)[:128]
+        # `wandb sync` brings the model of a run that was offline, but of no other.
+        place = "/".join(filter(None, (run.entity, run.project, name)))
+        options = [f"--alias={alias}" for alias in aliases]
+        put = ["wandb", "artifact", "put", "--type=model", f"--name={place}", *options, str(path)]
+        with self._calm(f"{path.name} was not uploaded: ", shlex.join(put)):
+            if not run.offline and (reason := _unreachable(CONNECT_S)):
+                raise OSError(reason)
+            artifact = wandb.Artifact(name, "model", metadata=dict(metadata))
+            # On its way it is a copy, which W&B deletes when the server has it.
+            artifact.add_file(str(path), name=path.name, skip_cache=True)
+            artifact = run.log_artifact(artifact, aliases=aliases)
+            if not run.offline:
+                artifact.wait(math.ceil(FINISH_S + path.stat().st_size / SLOW_BYTES_PER_S))
+                self._note(artifact=artifact.qualified_name)
+                log.info("W&B: %s is %s", path.name, artifact.qualified_name)
+
+    def finish(self, failed: bool = False) -> None:
+        """End the run; the next one in this process starts afresh."""
+        with self._calm():
+            self.experiment.finish(exit_code=int(failed))
+        _end()
+        error = _first_error(Path(self.experiment.dir).parent / "logs" / "debug-internal.log")
+        if error and not self._problems:
+            self._say(error, self.sync)
+
+    @contextmanager
+    def _calm(self, what: str = "", remedy: str = "") -> Iterator[None]:
+        try:
+            yield
+        # A logger must not end a training, whatever it raises: all of it is on disk.
+        except Exception as error:
+            self._say(what + _line(error), remedy or self.sync)
+
+    def _say(self, problem: str, remedy: str) -> None:
+        if remedy not in self._problems:
+            log.warning("W&B: %s; later: %s", problem, remedy)
+        self._problems.add(remedy)
+
+    def _note(self, **facts: str | None) -> None:
+        hidden = self._record.with_name(f".{RECORD}")
+        text = json.dumps({**_read(self._record), **facts}, indent=1)
+        hidden.write_text(text + "\n", encoding="utf-8")
+        hidden.replace(self._record)
+
+
 def wandb_logger(
     run_dir: str | os.PathLike[str],
     requested: WandbMode = "auto",
     *,
     resume: bool = False,
-    connect_timeout: float = 3.0,
+    connect_timeout: float = CONNECT_S,
     init_timeout: float = 20.0,
-) -> WandbLogger | None:
+) -> WandbRun | None:
     """A W&B logger that has begun its run, or None; never a prompt, never a long wait.
 
     Args:
@@ -153,79 +292,104 @@ def wandb_logger(
     if mode in ("off", "disabled") or getattr(rank_zero_only, "rank", 0) != 0:
         return None
     try:
-        import wandb
+        import wandb  # noqa: F401
     except ImportError:
         log.info("W&B: the package wandb is not installed; metrics go to %s only", run_dir)
         return None
     folder = Path(run_dir).absolute() / "wandb"
     _keep_inside(folder)  # before W&B reads its environment, which it does once
-    wandb.teardown()
-    wandb.setup()
-    reason = ""
-    if mode in ("offline", "dryrun"):
-        mode, reason = "offline", "as asked"
-    else:
-        reason = _why_offline(connect_timeout)
-        mode = "offline" if reason else "online"
     identity = _identity(folder, resume)
-    if mode == "online":
-        logger, reason = _begun(wandb, run_dir, identity, "online", init_timeout)
-        if logger is not None:
-            log.info("W&B: %s", logger.experiment.url)
-            return logger
-    logger, problem = _begun(wandb, run_dir, identity, "offline", init_timeout)
+    _start_afresh()
+    logger, problem = None, "as asked"
+    if mode not in ("offline", "dryrun"):
+        problem = _why_offline(connect_timeout)
+        if not problem:
+            logger, problem = _begun(run_dir, identity, "online", init_timeout)
+    if logger is not None:
+        log.info("W&B: %s", logger.experiment.url)
+        return logger
+    logger, reason = _begun(run_dir, identity, "offline", init_timeout)
     if logger is None:
-        log.warning("W&B: no run could be started (%s); metrics go to %s only", problem, run_dir)
+        log.warning("W&B: no run could be started (%s); metrics go to %s only", reason, run_dir)
         return None
-    log.info("W&B: offline (%s); later: wandb sync %s", reason, Path(logger.experiment.dir).parent)
+    log.info("W&B: offline (%s); later: %s", problem, logger.sync)
     return logger
 
 
-def finish(logger: WandbLogger, failed: bool = False) -> None:
-    """End a W&B run; the next one in this process starts afresh."""
-    try:
-        logger.experiment.finish(exit_code=int(failed))
-    # Whatever W&B raises, the training has been done and is on disk.
-    except Exception as error:
-        log.warning("W&B: the run did not end well: %s", error)
-
-
 def _begun(
-    wandb: Any, run_dir: str | os.PathLike[str], identity: str, mode: str, timeout: float
-) -> tuple[WandbLogger | None, str]:
+    run_dir: str | os.PathLike[str],
+    identity: str,
+    mode: Literal["online", "offline"],
+    timeout: float,
+) -> tuple[WandbRun | None, str]:
     """A logger whose run has begun, or None and the reason."""
-    # The mode goes through the settings: the environment has been read by now, and Lightning's own
-    # argument would set the variable for the rest of the process.
-    settings = wandb.Settings(mode=mode, init_timeout=timeout, finish_timeout=FINISH_S, silent=True)
-    logger = WandbLogger(
-        name=Path(run_dir).absolute().name,
-        project=os.environ.get("WANDB_PROJECT", "music-separation-zoo"),
-        save_dir=os.fspath(run_dir),
-        id=identity,
-        settings=settings,
-    )
+    import wandb
+
     try:
-        _ = logger.experiment
+        # The mode goes through the settings: the environment has been read by now, and Lightning's
+        # own argument would set the variable for the rest of the process.
+        settings = wandb.Settings(
+            mode=mode,
+            init_timeout=timeout,
+            finish_timeout=FINISH_S,
+            finish_timeout_raises=True,
+            silent=True,
+        )
+        logger = WandbRun(run_dir, identity, settings)
+        logger.begin()
     # A logger must not end a training: whatever W&B raises, the run goes on without it.
     except Exception as error:
-        wandb.teardown()
-        return None, (str(error).splitlines() or [type(error).__name__])[0]
+        _start_afresh()
+        return None, _line(error)
     return logger, ""
 
 
 def _why_offline(timeout: float) -> str:
     """Why there can be no online run; empty if there can."""
+    try:
+        host = urlparse(_server()).hostname or ""
+    except Exception as error:
+        return _line(error)
+    return _unreachable(timeout) if _has_key(host) else "no API key; `wandb login` stores one"
+
+
+def _start_afresh() -> None:
+    """Let W&B read the environment anew."""
     import wandb
 
-    url = urlparse(os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url)
-    host = url.hostname or ""
-    if not _has_key(host):
-        return "no API key; `wandb login` stores one"
+    _end()
+    with suppress(Exception):  # settings that it refuses; beginning a run will say which
+        wandb.setup()
+
+
+def _end() -> None:
+    """Stop W&B's own process."""
+    import wandb
+
+    # Where that process has died, this raises, and a run that is none any more is left.
+    with suppress(Exception, SystemExit):
+        wandb.teardown()
+    wandb.run = None
+    os.environ.pop("WANDB_SERVICE", None)
+
+
+def _server() -> str:
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
+
+
+def _unreachable(timeout: float) -> str:
+    """Why the server, or the proxy before it, cannot be reached; empty if it can."""
+    url = urlparse(_server())
+    proxy = getproxies().get(url.scheme)
+    if proxy and not proxy_bypass(url.hostname or ""):
+        url = urlparse(proxy)
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        socket.create_connection((host, port), timeout).close()
+        socket.create_connection((url.hostname or "", port), timeout).close()
     except OSError as error:
-        return f"no connection to {host}: {error.strerror or error}"
+        return f"no connection to {url.hostname}: {error.strerror or error}"
     return ""
 
 
@@ -253,10 +417,35 @@ def _keep_inside(folder: Path) -> None:
 
 
 def _identity(folder: Path, resume: bool) -> str:
-    """The W&B id of the run in this folder: the earlier one to continue it, else a new one."""
-    path = folder / "run-id"
-    if resume and path.is_file():
-        return path.read_text(encoding="utf-8").strip()
-    identity = uuid.uuid4().hex[:8]
-    path.write_text(identity + "\n", encoding="utf-8")
-    return identity
+    """The W&B id: a sweep's, the earlier one of the folder to continue it, else a new one."""
+    asked = os.environ.get("WANDB_RUN_ID")
+    earlier = _read(folder / RECORD).get("id") if resume else None
+    return asked or earlier or uuid.uuid4().hex[:8]
+
+
+def _read(record: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line, without pydantic's own remarks."""
+    text = " ".join(str(error).partition("[type=")[0].split())
+    return text[:200] or type(error).__name__
+
+
+def _first_error(path: Path) -> str:
+    """What W&B's own log says of the first upload that failed; no call of ours raises it."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if entry["level"] == "ERROR" and re.search("upload|filestream", entry["msg"]):
+                return str(entry["msg"]).splitlines()[0]
+    return ""

@@ -11,6 +11,7 @@ import lightning
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from zoo.separator import versions
+from zoo.training.loggers import WandbRun
 
 
 class SaveRecipe(Callback):
@@ -34,6 +35,10 @@ class SaveRecipe(Callback):
         data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
         if data is not None:  # what was trained with; a faulty test track is for `test` to find
             self._facts["data"] = f"{data.id} {data.fingerprint(('train', 'valid'))}"
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_recipe(self.recipe, self._facts)
+                self._facts["wandb"] = logger.experiment.url or f"{logger.version}, offline"
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         head = "".join(f"# {name}: {value}\n" for name, value in self._facts.items())
