@@ -14,8 +14,8 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         [
-            "errors audio dsp metrics compat",
-            "separator streaming stems catalog recipes pictures",
+            "errors files audio dsp metrics compat",
+            "separator streaming stems scores catalog recipes pictures",
             "models data",
             "release weights training",
             "evaluation applications hub testing",

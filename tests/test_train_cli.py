@@ -25,8 +25,8 @@ from zoo.cli.arguments import Content, prepare
 from zoo.cli.train import lightning_main, run
 from zoo.data import open_dataset
 from zoo.errors import DatasetError, RecipeError
+from zoo.files import write_whole
 from zoo.release import sha256_of
-from zoo.training.record import write_whole
 from zoo.weights import write_release
 
 RECIPE = """\

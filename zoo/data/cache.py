@@ -26,6 +26,7 @@ import numpy as np
 from zoo.audio import AudioReader, AudioWriter, open_audio
 from zoo.data.track import FileTrack, Part, Track
 from zoo.errors import AudioFileError, DatasetError
+from zoo.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -236,9 +237,7 @@ class _Cache:
             scale = peak / _TOP
             self._write(stem, song, wave, scale)
         told = {"of": facts, "scale": scale, "bytes": wave.stat().st_size}
-        partial = card.with_name(f".{card.name}.partial")
-        partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        partial.replace(card)
+        write_whole(card, json.dumps(told, indent=1) + "\n")
 
     def _write(self, stem: _Stem, song: str, wave: Path, scale: float) -> float:
         """Write a stem as a wave file at 1 / ``scale`` of its level; its peak."""

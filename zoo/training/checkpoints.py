@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from zoo.files import write_whole
 from zoo.training.loggers import WandbRun
-from zoo.training.record import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,8 @@ import yaml
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from zoo.files import write_whole
+
 log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0  # how long to wait for a server's first sign
@@ -142,9 +144,7 @@ class Rows(Logger):
         writer.writeheader()
         writer.writerows(self._rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        hidden.write_text(text.getvalue(), encoding="utf-8", newline="")
-        hidden.replace(self.path)
+        write_whole(self.path, text.getvalue())
 
 
 class WandbRun(WandbLogger):
@@ -264,10 +264,8 @@ class WandbRun(WandbLogger):
         self._problems.add(remedy)
 
     def _note(self, **facts: str | None) -> None:
-        hidden = self._record.with_name(f".{RECORD}")
         text = json.dumps({**_read(self._record), **facts}, indent=1)
-        hidden.write_text(text + "\n", encoding="utf-8")
-        hidden.replace(self._record)
+        write_whole(self._record, text + "\n")
 
 
 def wandb_logger(

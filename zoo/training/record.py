@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from zoo.files import write_whole
 from zoo.separator import versions
 from zoo.training.loggers import WandbRun
 
@@ -50,16 +51,6 @@ class SaveRecipe(Callback):
     ) -> None:
         """Keep the recipe with the weights: plain text, as ``weights_only`` loading wants it."""
         checkpoint["zoo_run"] = {"recipe": self.recipe, **self._facts}
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a hidden name and give it its own when it is whole."""
-    hidden = path.with_name(f".{path.name}")
-    try:
-        hidden.write_text(text, encoding="utf-8")
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
 
 
 def commit() -> str:

@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 import zoo
 from zoo.metrics.protocols import WHOLE_TRACK
 from zoo.release import sha256_of
+from zoo.scores import TrackScores, is_ours
 from zoo.separator import Separator, versions
-from zoo.training.record import write_whole
 
 
 class KeepScores(Callback):
@@ -36,15 +36,15 @@ class KeepScores(Callback):
         if model.protocol not in WHOLE_TRACK or not trainer.is_global_zero:
             return
         facts = self._facts(trainer, model)
-        self.folder.mkdir(parents=True, exist_ok=True)
         written = set()
         for scores in model.scores:
-            text = json.dumps({"targets": _targets(scores, model), "zoo": facts}, indent=1)
             name = str(scores["track"]).replace(os.sep, "_")
-            write_whole(self.folder / f"{name}.json", text + "\n")
+            duration = scores["samples"] / (model.sample_rate or scores["rate"])
+            track = TrackScores(name, _targets(scores, model), (0.0,), duration, facts)
+            track.write(self.folder / f"{name}.json")
             written.add(f"{name}.json")
         for path in self.folder.glob("*.json"):
-            if path.name not in written and _is_score_file(path):
+            if path.name not in written and is_ours(path):
                 path.unlink()
 
     def _facts(self, trainer: Trainer, model: Separator) -> dict[str, Any]:
@@ -68,23 +68,14 @@ class KeepScores(Callback):
         return facts
 
 
-def _targets(scores: dict[str, Any], model: Separator) -> list[dict[str, Any]]:
-    """The figures of a track, ``<metric>_<source>``, as museval groups them."""
-    duration = scores["samples"] / (model.sample_rate or scores["rate"])
-    targets = []
-    for source in model.sources:
-        ending = f"_{source}"
-        metrics = {k.removesuffix(ending): v for k, v in scores.items() if k.endswith(ending)}
-        if metrics:
-            frame = {"time": 0.0, "duration": duration, "metrics": metrics}
-            targets.append({"name": source, "frames": [frame]})
-    return targets
-
-
-def _is_score_file(path: Path) -> bool:
-    """Whether a test of ours wrote it."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "zoo" in content
+def _targets(scores: dict[str, Any], model: Separator) -> dict[str, dict[str, list[float]]]:
+    """The figures of a track, ``<metric>_<source>``, by source and metric."""
+    targets = {
+        source: {
+            key.removesuffix(f"_{source}"): [value]
+            for key, value in scores.items()
+            if key.endswith(f"_{source}")
+        }
+        for source in model.sources
+    }
+    return {source: metrics for source, metrics in targets.items() if metrics}
