@@ -27,11 +27,15 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import importlib.util  # noqa: E402
 import ipaddress  # noqa: E402
 import random  # noqa: E402
+import signal  # noqa: E402
 import socket  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+# A shell that runs the tests in the background has them ignore it, and so their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -61,13 +65,14 @@ def _has_accelerator():
 
 @pytest.fixture(autouse=True)
 def seeds():
-    """The same random numbers for every test, whichever ran before it."""
+    """The same random numbers and arithmetic for every test, whichever ran before it."""
     random.seed(0)
     np.random.seed(0)
     if _HAS_TORCH:
         import torch
 
         torch.manual_seed(0)
+        torch.set_flush_denormal(False)  # a command that ran in this process may have set it
 
 
 @pytest.fixture(autouse=True)
