@@ -285,6 +285,16 @@ def test_a_frame_without_samples_is_refused():
         bss_eval(references, references, 1, window=0)
 
 
+@pytest.mark.parametrize("n_taps", [1, 2, 600])
+def test_filters_of_any_length_are_those_of_museval(n_taps, monkeypatch):
+    monkeypatch.setattr("zoo.metrics.correlation._N_FFT", 512)  # as short for 600 as ours for 9600
+    references = music(2, 1, 12000)
+    estimates = separated(references)
+    expected = theirs(references, estimates, window=6000, hop=6000, filters_len=n_taps)
+    scores = bss_eval(references, estimates, 1, window=6000, n_taps=n_taps)
+    assert_close(scores, expected, {"SDR": 1e-9, "ISR": 1e-5})
+
+
 def test_signals_shorter_than_the_filters_have_scores():
     references = music(2, 1, 100)
     scores = bss_eval(references, separated(references), window=None)
@@ -396,9 +406,10 @@ def test_real_music_in_four_sources_is_scored_as_museval_scores_it(shared):
     folder = shared / "published" / "fixtures" / "museval_regression"
     references = real_stems(folder / "Music Delta - 80s Rock.stem.mp4")[..., :132300]
     estimates = separated(references)
-    expected = theirs(references, estimates, window=44100, hop=44100)
-    turned = theirs(references[::-1], estimates[::-1], window=44100, hop=44100)
-    scores = bss_eval(references, estimates)
+    options = {"window": 44100, "hop": 44100, "filters_len": 256}
+    expected = theirs(references, estimates, **options)
+    turned = theirs(references[::-1], estimates[::-1], **options)
+    scores = bss_eval(references, estimates, n_taps=256)
     for metric in METRICS:
         own_noise = np.abs(expected[metric] - turned[metric][::-1]).max()
         difference = np.abs(getattr(scores, metric) - expected[metric]).max()

@@ -102,7 +102,7 @@ def bss_eval(
 
     Args:
         references: ``(J, C, T)``, array or tensor; ``(J, T)`` is taken as mono.
-        estimates: of the same shape.  On a GPU all is computed there, in float64.
+        estimates: of the same shape.  On an NVIDIA GPU all is computed there, in float64.
         rate: in Hz, of both.
         window: length of a frame in seconds; None: all of the song.
         hop: seconds from one frame to the next; by default the window.  A last incomplete frame is
@@ -273,18 +273,24 @@ class _Frames:
                 # A frame ends as if nothing followed; what does is added for the song alone.
                 frame = self._frame(signals[..., :n])
                 self._keep(frame)
-                edge = max(0, n - self.n_lags + 1)
-                ends = turned(signals[0, ..., edge:n])
-                follows = signals[..., edge:].clone()
-                follows[..., : n - edge] = 0
-                follows[0] = turned(follows[0])
-                piece = frame[0] + correlate(ends, follows, self.n_lags)
+                piece = frame[0]
+                if signals.shape[-1] > n:
+                    piece = piece + self._edge(signals, n)
             else:
                 signals[0] = turned(signals[0])
                 piece = correlate(signals[0, ..., :n], signals, self.n_lags)
             total = piece if total is None else total + piece
         assert total is not None
         return total
+
+    def _edge(self, signals: Tensor, n: int) -> Correlations:
+        """What the last samples of a frame of n have to do with those that follow it."""
+        first = max(0, n - self.n_lags + 1)
+        ends = turned(signals[0, ..., first:n])
+        follows = signals[..., first:].clone()
+        follows[..., : n - first] = 0
+        follows[0] = turned(follows[0])
+        return correlate(ends, follows, self.n_lags)
 
     def _signals(self, start: int, stop: int) -> Tensor:
         """References and estimates ``(1 + S, J, C, n)`` in float64, to the song's end at most."""
@@ -464,4 +470,6 @@ def _signals(signals: Any, name: str) -> Tensor:
         raise ShapeError(
             f"{name} of shape {tuple(tensor.shape)}; they are to be (sources, channels, samples)."
         )
+    if tensor.device.type == "mps":  # Apple's GPUs have no float64
+        tensor = tensor.cpu()
     return tensor.double()

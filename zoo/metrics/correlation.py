@@ -73,7 +73,8 @@ def _correlate(first: Tensor, second: Tensor, n_lags: int) -> Tensor:
     one inverse FFT.
     """
     n_samples, length = first.shape[1], second.shape[1]
-    n_fft = min(_N_FFT, _fast_length(n_samples + n_lags - 1))
+    n_fft = max(_N_FFT, _fast_length(2 * n_lags))
+    n_fft = min(n_fft, _fast_length(n_samples + n_lags - 1))
     block = n_fft - (n_lags - 1)
     n_blocks = -(-n_samples // block)
     first = pad(first, (0, n_blocks * block - n_samples)).unfold(-1, block, block)
