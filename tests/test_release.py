@@ -580,6 +580,15 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
         from_pretrained(tmp_path / "x.ckpt")
 
 
+def test_a_flipped_byte_in_a_checkpoint_is_noticed(tmp_path):
+    torch.save({"state_dict": {"a": torch.zeros(5000)}}, tmp_path / "x.ckpt")
+    content = bytearray((tmp_path / "x.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1  # in the zeros
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(ReleaseError, match="damaged or no checkpoint"):
+        from_pretrained(tmp_path / "x.ckpt")
+
+
 def test_a_checkpoint_of_a_wrapped_model_loads_and_a_foreign_key_is_named(tmp_path):
     fit(tmp_path / "run.ckpt")
     content = torch.load(tmp_path / "run.ckpt", weights_only=True)

@@ -316,7 +316,8 @@ def test_a_template_may_sort_by_source(tmp_path):
 
 @pytest.mark.parametrize(
     "template", ["{name}.{format}", "{source}.{format}", "{nam}/{source}.wav", "{", "{0}{name}",
-                 "{name.x}{source}.wav", "{name}/{source}", "{name}/{source}.xyz"],
+                 "{name.x}{source}.wav", "{name}/{source}", "{name}/{source}.xyz",
+                 "../{name}-{source}.wav", "/tmp/{name}-{source}.wav"],
 )  # fmt: skip
 def test_a_template_that_cannot_work_is_refused_at_once(tmp_path, template):
     with pytest.raises(ZooError, match="template|cannot be written"):

@@ -129,11 +129,11 @@ ERRORS = {
     "range of the augmentation": (
         RECIPE + "data:\n  augment:\n    gain: loud\n",
         "bad.yaml, line 12: data.augment.gain: wanted [lowest, highest] or {source: [lowest, "
-        "highest]}, got loud", "write gain: [0.5, 1.5]",
+        "highest]}, got loud", "write gain: [1, 2]",
     ),
     "range of a source": (
         RECIPE + "data:\n  augment:\n    pitch: {vocals: up}\n",
-        "bad.yaml, line 12: data.augment.pitch: wanted a list, got 'up'", "write pitch: [0.5, 1.5]",
+        "bad.yaml, line 12: data.augment.pitch: wanted a list, got 'up'", "write pitch: [1, 2]",
     ),
     "a word for the augmentation": (
         RECIPE + "data:\n  augment: loud\n",
@@ -238,6 +238,12 @@ def test_a_mistake_in_the_command_is_told_in_two_lines(work, capsys, words):
 def test_without_a_recipe_the_command_asks_for_one(work, capsys):
     assert run(["fit"]) == 2
     assert told(capsys).startswith("error: no model\nhint: give a recipe")
+
+
+def test_data_alone_is_no_recipe(work, capsys):
+    assert run(["fit", "-c", "data/generated"]) == 2
+    assert "error: no model\nhint: give a recipe" in told(capsys)
+    assert not (work / "runs").exists()
 
 
 def test_without_data_the_command_names_data_that_need_no_download(work, capsys):

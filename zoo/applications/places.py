@@ -62,6 +62,11 @@ class Places:
                 f"file name template {template!r}: {error}; "
                 "it may use {name}, {source} and {format}."
             ) from error
+        if ".." in PurePath(template).parts or PurePath(template).is_absolute():
+            raise ZooError(
+                f"file name template {template!r} leads out of the output folder; name that "
+                "with --output instead."
+            )
         if first == second or other == first:
             raise ZooError(
                 f"file name template {template!r} must hold {{name}} and {{source}}, "

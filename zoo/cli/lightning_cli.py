@@ -137,6 +137,11 @@ class TrainCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Look for folder and checkpoint: a wrong path is said before any work."""
+        model = self._get(self.config, "model")
+        if str(model.get("class_path")).rpartition(".")[2] == "Separator":  # recipes of data alone
+            raise two_lines(
+                "no model", "give a recipe, -c NAME, or --model NAME; `zoo list` shows them"
+            )
         _check_folder(self.run_dir)
         checkpoint = self.resumes_from
         asked = self._get(self.config, "ckpt_path")

@@ -319,7 +319,7 @@ def _type_name(text: str) -> str:
 def _example(wanted: str) -> str:
     return {
         "a whole number": "10", "a number": "0.001", "true or false": "true", "text": "some text",
-        "a list": "[0.5, 1.5]", "[lowest, highest]": "[0.5, 1.5]",
+        "a list": "[1, 2]", "[lowest, highest]": "[1, 2]",
     }.get(wanted, f"VALUE, of type {wanted}")  # fmt: skip
 
 

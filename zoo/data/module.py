@@ -21,11 +21,12 @@ from zoo.data import open_dataset
 from zoo.data.augmentation import Augmentation, Dice, Move, sounds, voiced_stretches
 from zoo.data.cache import Progress, decoded
 from zoo.data.songs import Song, find_audio
-from zoo.data.track import Dataset, Split, Track
+from zoo.data.track import Dataset, FileTrack, Split, Track
 from zoo.errors import DatasetError, RecipeError
 
 log = logging.getLogger(__name__)
 
+FORWARD_ONLY = frozenset({".mp3", ".ogg", ".oga", ".opus", ".aac", ".wma"})
 N_TRIES = 10  # places where a silent source is looked for again
 
 
@@ -430,7 +431,7 @@ class SeparationData(lightning.LightningDataModule):
         self.n_workers, self.seed = n_workers, seed
         self.augment = augment
         self.valid_seconds = valid_seconds
-        self.cache = cache
+        self.cache, self._has_advised = cache, False
         self.progress: Progress | None = None
         self.protocol = self.dataset.protocol if self.dataset else Dataset.protocol
         self._format: Format | None = None
@@ -508,6 +509,12 @@ class SeparationData(lightning.LightningDataModule):
         tracks = self._tracks("train")
         if self.cache is not None:
             tracks = decoded(tracks, self.cache, self.progress)
+        elif not self._has_advised and (n := sum(map(_n_forward, tracks))):
+            log.info(
+                "%d stems are compressed, and decoded from their beginning for every example; "
+                "--data.cache DIR decodes them once", n,
+            )  # fmt: skip
+            self._has_advised = True
         assert self._format is not None and self.dataset is not None, "call obey(model) first"
         segments = Segments(
             tracks, self._format, self._segment, self.seed, self.augment,
@@ -528,6 +535,12 @@ class SeparationData(lightning.LightningDataModule):
         return DataLoader(
             items, batch_size=None, sampler=EveryTrack(len(tracks)), num_workers=self.n_workers
         )
+
+
+def _n_forward(track: Track) -> int:
+    """Files of a track in which no place is found without decoding all before it."""
+    files = track.files() if isinstance(track, FileTrack) else []
+    return sum(path.suffix.lower() in FORWARD_ONLY for path in files)
 
 
 def _check(name: str, value: object, holds: bool, wanted: str) -> None:
