@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning
@@ -70,7 +71,8 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         segment: length in samples at the model's rate.
         seed: of the whole run.
         augment: what happens to the sources.
-        weights: how often each track is drawn beside the others; None: all alike.
+        weights: of a source, or ``mixture``: how often each track is drawn beside the others; None:
+            all alike.
 
     Raises:
         DatasetError: no track has one of the sources, or none is a whole song and not all is
@@ -85,16 +87,18 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         segment: int,
         seed: int,
         augment: Augmentation,
-        weights: Sequence[float] | None = None,
+        weights: Callable[[str], Sequence[float]] | None = None,
     ) -> None:
         self.format, self.segment, self.seed, self.augment = format, segment, seed, augment
         augment.check_sources(format.sources)
-        weighted = list(zip(tracks, weights or [1.0] * len(tracks), strict=True))
-        self.having = {s: Urn((t, w) for t, w in weighted if t.knows(s)) for s in format.sources}
+
+        def knowing(source: str) -> Iterator[tuple[Track, float]]:
+            drawn = weights(source) if weights else [1.0] * len(tracks)
+            return ((t, w) for t, w in zip(tracks, drawn, strict=True) if t.knows(source))
+
+        self.having = {s: Urn(knowing(s)) for s in format.sources}
         self.songs = Urn(
-            (t, w)
-            for t, w in weighted
-            if t.knows("mixture") and any(t.knows(s) for s in format.sources)
+            (t, w) for t, w in knowing("mixture") if any(t.knows(s) for s in format.sources)
         )
         for source, having in self.having.items():
             if not having:
@@ -511,7 +515,7 @@ class SeparationData(lightning.LightningDataModule):
         assert self._format is not None and self.dataset is not None, "call obey(model) first"
         segments = Segments(
             tracks, self._format, self._segment, self.seed, self.augment,
-            self.dataset.weights("train"),
+            partial(self.dataset.weights, "train"),
         )  # fmt: skip
         return DataLoader(
             segments,
