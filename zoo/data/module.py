@@ -21,7 +21,7 @@ from zoo.audio import resample
 from zoo.data import open_dataset
 from zoo.data.augmentation import Augmentation, Dice, Move, sounds, voiced_stretches
 from zoo.data.cache import Progress, decoded
-from zoo.data.songs import Song, find_audio
+from zoo.data.songs import Input, find_audio
 from zoo.data.track import Dataset, Split, Track
 from zoo.errors import DatasetError, RecipeError
 
@@ -356,7 +356,7 @@ class WholeTracks(TorchDataset[dict[str, Any]]):
 class Songs(TorchDataset[dict[str, Any]]):
     """Songs for `predict`, unopened, dealt out to the processes of a run as `WholeTracks` are."""
 
-    def __init__(self, songs: Sequence[Song], rank: int, n_ranks: int) -> None:
+    def __init__(self, songs: Sequence[Input], rank: int, n_ranks: int) -> None:
         self.songs, self.rank, self.n_ranks = list(songs), rank, n_ranks
 
     def __len__(self) -> int:
@@ -418,11 +418,11 @@ class SeparationData(lightning.LightningDataModule):
         _check("seed", seed, seed >= 0, "0 or more")
         if valid_seconds is not None:
             _check("valid_seconds", valid_seconds, valid_seconds > 0, "above 0, or null for all")
-        self._songs: list[Song] = []
+        self._songs: list[Input] = []
         self.dataset: Dataset | None = None
         if files:
             found = find_audio([files] if isinstance(files, str) else files)
-            self._songs = [Song.of_file(path, below) for path, below in found]
+            self._songs = [Input.of_file(path, below) for path, below in found]
         elif dataset is None:
             raise RecipeError(
                 "no data.dataset\n"
@@ -483,7 +483,7 @@ class SeparationData(lightning.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:  # noqa: D102
         songs = self._songs
         if self.dataset is not None:
-            songs = [Song.of_track(track, self.dataset.id) for track in self._tracks("test")]
+            songs = [Input.of_track(track, self.dataset.id) for track in self._tracks("test")]
         items = Songs(songs, *self._rank())
         return DataLoader(items, batch_size=None, sampler=EveryTrack(len(songs)))
 

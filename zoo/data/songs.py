@@ -21,7 +21,7 @@ _RECORD = Path(RECORD).stem  # is in the path of every record, whatever the temp
 _BLOCK = 1 << 18  # samples read from a track at once; about six seconds
 
 
-class Song:
+class Input:
     """One song, opened when its turn comes.
 
     No dataclass: Lightning would take one apart on its way to the device.
@@ -48,13 +48,13 @@ class Song:
         self.open, self.is_track = open, is_track
 
     @classmethod
-    def of_file(cls, path: Path, below: Path) -> Song:
+    def of_file(cls, path: Path, below: Path) -> Input:
         """A file and its place below the folder that was given."""
         stem = below.name if below.stem in (".", "..") else below.stem
         return cls(path, below, stem, to_text(path.resolve()), partial(FileSignal, path))
 
     @classmethod
-    def of_track(cls, track: Track, dataset: str) -> Song:
+    def of_track(cls, track: Track, dataset: str) -> Input:
         """A track of the data set ``dataset``, which may lie elsewhere in the next run."""
         name = track.name.replace(os.sep, "_")
         told = f"{dataset}: {track.name}, {track.samples} samples at {track.rate} Hz"
