@@ -1,6 +1,6 @@
 """Time of each effect of augmentation, beside reading the segment from a WAV file.
 
-python benchmarks/augmentation.py
+``python -m benchmarks.augmentation``
 """
 
 import tempfile

@@ -10,6 +10,8 @@ least of several runs for the whole file and the mean over segments:
 
 ``--step`` prints what a batch of short segments costs one worker, beside the training step of
 MMDenseNet at full width that it feeds.
+
+``python -m benchmarks.loading``
 """
 
 from __future__ import annotations

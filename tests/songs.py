@@ -8,14 +8,15 @@ STEMS = ("vocals", "drums", "bass", "other")
 
 
 def noise(seed, samples=400, channels=2):
-    """``(channels, samples)`` in steps of 16 bit, so that PCM files and sums of them are exact."""
+    """``(channels, samples)`` without DC, in 16-bit steps, so that PCM files and sums are exact."""
     signal = np.random.default_rng(seed).integers(-4000, 4000, (channels, samples))
+    signal -= np.rint(signal.mean(1, keepdims=True)).astype(int) if samples else 0
     return (signal / 32768).astype(np.float32)
 
 
-def write(path, signal, rate=RATE):
+def write(path, signal, rate=RATE, subtype=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, signal.T, rate)
+    soundfile.write(path, signal.T, rate, subtype=subtype)
     return signal
 
 

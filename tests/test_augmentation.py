@@ -532,7 +532,7 @@ def test_tracks_are_drawn_as_often_as_their_weights_say():
     level = {n: np.full((1, 8000), n) for n in (1, 2, 3)}
     tracks = [track(str(n), {"vocals": level[n], "drums": level[n]}) for n in level]
     for remix in (0.0, 1.0):
-        data = segments(tracks, remix=remix, weights=[3.0, 1.0, 0.0])
+        data = segments(tracks, remix=remix, weights=lambda _: [3.0, 1.0, 0.0])
         drawn = np.array([references(data, i)[0].max() for i in range(200)])
         assert set(drawn) == {1.0, 2.0}
         assert 0.65 < (drawn == 1).mean() < 0.85
@@ -540,7 +540,7 @@ def test_tracks_are_drawn_as_often_as_their_weights_say():
 
 def test_a_data_set_draws_all_its_tracks_alike_unless_it_says_otherwise(monkeypatch):
     data = SeparationData("generated", arguments={"n_train": 3, "seconds": 1.0})
-    assert data.dataset.weights("train") == [1.0, 1.0, 1.0]
+    assert data.dataset.weights("train", "vocals") == [1.0, 1.0, 1.0]
 
 
 def test_unknown_sources_sum_up_with_the_known_ones_to_the_song_whatever_moves():
@@ -550,7 +550,7 @@ def test_unknown_sources_sum_up_with_the_known_ones_to_the_song_whatever_moves()
     whole = track("b", {"vocals": stems["vocals"], "other": stems["bass"] + stems["other"]})
     keys = {"segment": 8000, "remix": 0.0, "pitch": (-3, 3), "tempo": (0.9, 1.1)}
     some = track("c", stems)
-    data = segments([song, some], ["vocals", "bass", "other"], weights=[1, 1e-12], **keys)
+    data = segments([song, some], ["vocals", "bass", "other"], weights=lambda _: [1, 1e-12], **keys)
     plain = segments([whole], ["vocals", "other"], **keys)
     for i in range(5):
         example = data[0, i]
@@ -581,6 +581,11 @@ def test_a_source_that_is_misspelt_is_told_with_the_right_one():
         ({"silent": {"vocals": 2}}, "augment.silent.vocals is 2; it must be a probability"),
         ({"pitch": (3, -3)}, r"augment.pitch is \[3, -3\]; it must be \[lowest, highest\]"),
         ({"gain": (float("nan"), 1)}, r"augment.gain is \[nan, 1\]"),
+        ({"gain": (1, 2, 3)}, r"augment.gain is \[1, 2, 3\]; it must be \[lowest, highest\]"),
+        ({"gain": {"vocals": (1,)}}, r"augment.gain.vocals is \[1\]; it must be"),
+        ({"gain": ("a", "b")}, r"augment.gain is \['a', 'b'\]; it must be"),
+        ({"gain": 1}, r"augment.gain is 1; it must be"),
+        ({"remix": "all"}, "augment.remix is all; it must be a probability"),
         ({"tempo": (0, 1)}, r"augment.tempo is \[0, 1\]; it must be \[slowest, fastest\]"),
         ({"reverb_s": (0, 1)}, r"augment.reverb_s is \[0, 1\]; it must be \[shortest, longest\]"),
         ({"share": {"gian": 1}}, "augment.share has no effect 'gian'; did you mean 'gain'"),

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,15 @@ def test_a_stem_is_decoded_once(tmp_path, made):
     assert first == second and made == ["vocals.ogg"] and calls == [(1, 1)]
 
 
+def test_a_stem_of_any_name_is_cached(tmp_path, made):
+    path = encode(tmp_path / "a.m4a", [music(1)])
+    path = path.rename(tmp_path / os.fsdecode(b"caf\xe9.m4a"))
+    for _ in range(2):
+        (cached,) = decoded([track({"vocals": Part(path)})], tmp_path / "cache")
+    assert cached.stems["vocals"][0].path.parent == tmp_path / "cache"
+    assert len(made) == 1
+
+
 def test_a_changed_stem_is_decoded_again(tmp_path, made):
     original = two_stems(tmp_path / "song")
     decoded([original], tmp_path / "cache")
@@ -294,7 +304,7 @@ def test_on_a_full_disk_the_rest_stays_compressed_with_one_line(tmp_path, monkey
     assert calls == [(1, 3), (1, 1)]  # so that a bar ends
     (record,) = caplog.records
     assert "No space left" in record.message and "2 of 3 files stay compressed" in record.message
-    assert "\n" not in record.message
+    assert "\n" not in record.message and re.search(r"[\w']\. 2 of 3 files", record.message)
     assert len(waves(tmp_path / "cache")) == 1 and not list((tmp_path / "cache").glob(".*.partial"))
     assert cached[0].stems["vocals"][0].path.parent == tmp_path / "cache"
     assert cached[1:] == songs[1:]

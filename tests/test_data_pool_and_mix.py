@@ -56,14 +56,16 @@ def test_folders_are_mapped_to_sources(pool):
     dataset = open_dataset("pool", pool, folders={"drums": ["drums", "hits"]}, licence="CC0")
     assert dataset.sources == ("drums",)
     assert len(dataset.tracks("train")) == 3 and dataset.tracks("train")[2].licence == "CC0"
-    everything = open_dataset("pool", pool, folders={"other": "."})
+    everything = open_dataset("pool", pool, folders={"other": ["drums", "."]})
     assert [t.sources for t in everything.tracks("train")] == [("other",)] * 4
 
 
 @pytest.mark.parametrize(
     ("folders", "message"),
     [({"vocals": "voices"}, "voices, named for vocals, is no folder"),
-     ({"vocals": "empty"}, "empty, named for vocals, holds no audio")],
+     ({"vocals": "empty"}, "empty, named for vocals, holds no audio"),
+     ({"vocals": "/"}, "/, named for vocals, is not below "),
+     ({"drums": "drums", "hits": "."}, r"drums/loop\.wav is named for both drums and hits")],
 )  # fmt: skip
 def test_a_folder_without_sounds_is_told(pool, folders, message):
     (pool / "empty").mkdir()
@@ -135,8 +137,35 @@ def test_no_song_is_trained_on_that_another_part_validates_or_tests_on(roots):
 
 def test_weights_are_shares_of_the_parts_whatever_their_size(roots):
     dataset = open_dataset("mix", parts=parts(roots))
-    assert dataset.weights("train") == [3, 1, 0.25, 0.25]
-    assert len(dataset.weights("test")) == len(dataset.tracks("test"))
+    assert dataset.weights("train", "drums") == [3, 1, 0.25, 0.25]
+    assert dataset.weights("train", "mixture") == dataset.weights("train", "bass") == [3, 1, 0, 0]
+    assert len(dataset.weights("test", "drums")) == len(dataset.tracks("test"))
+
+
+def test_a_part_has_its_share_of_every_source_however_many_sounds_it_has_of_it(roots):
+    for n in range(9):
+        write(roots / "sounds" / "drums" / f"{n}.wav", noise(n))
+    write(roots / "sounds" / "vocals" / "a.wav", noise(9))
+    song = {"dataset": "folder", "root": roots / "dsd" / "Sources" / "Test"}
+    mixed = [song, {"dataset": "pool", "root": roots / "sounds", "weight": 3}]
+    data = SeparationData("mix", arguments={"parts": mixed}, batch_size=1, examples_per_epoch=1)
+    data.obey(Toy(sources=["vocals", "drums"], sample_rate=8000, channels=2))
+    urns = data.train_dataloader().dataset.having
+    for source in ("vocals", "drums"):
+        drawn = [urns[source].draw((i + 0.5) / 1000).sources for i in range(1000)]
+        assert drawn.count((source,)) == 750
+
+
+def test_the_fingerprint_follows_the_parts_and_the_weights_of_training():
+    def fingerprint(splits=("train",), seed=0, **keys):
+        arguments = {"n_train": 1, "n_valid": 1, "n_test": 1, "seconds": 1.0, "seed": seed}
+        part = {"dataset": "generated", "arguments": arguments, **keys}
+        return open_dataset("mix", parts=[part]).fingerprint(splits)
+
+    assert fingerprint() == fingerprint() != fingerprint(seed=1)
+    assert fingerprint(weight=2) != fingerprint() and fingerprint(["test"]) != fingerprint()
+    assert fingerprint(["test"], weight=2) == fingerprint(["test"]) != fingerprint(["test"], 1)
+    assert fingerprint(["test"], valid=False) != fingerprint(["test"])
 
 
 def test_a_part_of_no_weight_only_validates_and_tests(roots):
@@ -166,6 +195,11 @@ def test_sources_are_those_in_common_or_as_told(roots):
 
 
 WRONG = {
+    "no mapping": ("generated", "part 1 of mix is 'generated'; a part has dataset"),
+    "arguments": (
+        {"dataset": "generated", "arguments": ["n_train"]},
+        r"part 1 of mix has arguments \['n_train'\]; give names with values",
+    ),
     "key": ({"dataset": "generated", "wieght": 2}, "part 1 of mix has wieght; a part has dataset"),
     "id": ({"root": "x"}, "part 1 of mix names no dataset"),
     "weight": ({"dataset": "generated", "weight": -1}, "part 1 of mix has weight -1"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from songs import RATE, noise, write, write_song
 
 from zoo.data import DATASETS, open_dataset
 from zoo.data.check import check
@@ -28,29 +28,6 @@ from zoo.data.mir1k import (
 )
 from zoo.data.track import SPLITS, FileTrack, Part
 from zoo.errors import DatasetError
-
-RATE = 8000
-
-
-def noise(seed: int, samples: int = 400, channels: int = 2) -> np.ndarray:
-    """``(channels, samples)`` in steps of 16 bit, so that PCM files and sums of them are exact."""
-    rng = np.random.default_rng(seed)
-    signal = rng.integers(-4000, 4000, (channels, samples))
-    signal -= np.rint(signal.mean(1, keepdims=True)).astype(int) if samples else 0
-    return (signal / 32768).astype(np.float32)
-
-
-def write(
-    path: Path, signal: np.ndarray, rate: int = RATE, subtype: str | None = None
-) -> np.ndarray:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, signal.T, rate, subtype=subtype)
-    return signal
-
-
-def write_song(folder: Path, *stems: str, samples: int = 400) -> dict[str, np.ndarray]:
-    return {s: write(folder / f"{s}.wav", noise(i + 1, samples)) for i, s in enumerate(stems)}
-
 
 # Opening
 
@@ -433,6 +410,15 @@ def test_songs_in_split_folders_are_in_those_splits(tmp_path):
     assert [[t.name for t in dataset.tracks(s)] for s in SPLITS] == [["a", "b"], ["c"], ["d"]]
     with pytest.raises(DatasetError, match="'dev'.*train, valid, test"):
         dataset.tracks("dev")
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for path in ("train/a", "valid/b", "validation/c"):
+        write_song(tmp_path / path, "vocals")
+    with pytest.raises(DatasetError, match="both valid and validation, folders of one split"):
+        open_dataset("folder", tmp_path)
+    (tmp_path / "valid").rename(tmp_path / ".valid")
+    assert [t.name for t in open_dataset("folder", tmp_path).tracks("valid")] == ["c"]
 
 
 def test_songs_are_dealt_out_by_name(tmp_path):

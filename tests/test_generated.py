@@ -390,7 +390,11 @@ def test_open_dataset_finds_generated_songs():
         ({"sample_rate": 100}, "100"),
         ({"absent": [0.0, 0.1, 0.1, 0.1]}, "absent"),
         ({"n_train": -1}, "-1"),
-        ({"tempo": 3}, "tempo"),
+        ({"tempo": 3}, "no 'tempo'; they have seconds"),
+        ({"n_train": "3"}, "'train': '3'.*whole numbers"),
+        ({"n_train": 1.5}, "'train': 1.5.*whole numbers"),
+        ({"seed": "1"}, "seed is '1'"),
+        ({"seconds": "3"}, "of the wrong kind .*not str"),
     ],
 )
 def test_impossible_values_are_refused_by_name(arguments, named):

@@ -110,3 +110,5 @@ def test_how_far_the_cache_is_stands_on_standard_error(capsys, monkeypatch):
     count(1, 2)
     count(2, 2)
     assert capsys.readouterr() == ("", "  1 of 2 files\n  2 of 2 files\n")
+    progress.counting_lines("songs")(3, None)
+    assert capsys.readouterr().err == "  3 songs\n"

@@ -18,7 +18,7 @@ from zoo.audio import open_audio, read
 from zoo.cli.train import run
 from zoo.data import open_dataset
 from zoo.data.module import SeparationData
-from zoo.data.songs import Song, TrackSignal
+from zoo.data.songs import Input, TrackSignal
 from zoo.separator import Separator
 from zoo.stems import sweep
 
@@ -253,7 +253,7 @@ def test_the_sum_of_the_sources_is_read_in_blocks(tmp_path):
 def test_a_track_keeps_all_of_its_name():
     (track, *_) = open_dataset("generated", n_test=1, seconds=0.5).tracks("test")
     object.__setattr__(track, "name", "a/b. c.d")
-    song = Song.of_track(track, "generated")
+    song = Input.of_track(track, "generated")
     assert song.stem == str(song.below) == "a_b. c.d"
 
 

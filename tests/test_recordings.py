@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,13 @@ def test_phrases_are_sung_where_notes_are_and_silences_are_cut(tmp_path):
     assert loud[10:50].mean() > 0.55
 
 
+def test_hidden_files_do_not_sing(tmp_path):
+    path = save(tmp_path / "a.wav", tone(220, 0.5))
+    (tmp_path / "._a.wav").write_bytes(b"what macOS keeps of it")
+    notes = tuple(Note(0.5 * n, 0.5, 60, 90) for n in range(8))
+    assert sing_phrases(notes, path, RATE, 4 * RATE, np.random.default_rng(0)).any()
+
+
 def test_songs_say_who_played_and_are_the_same_again(shots, tmp_path):
     voice = np.concatenate([tone(220, 1.0), np.zeros(RATE), tone(330, 1.0)])
     save(tmp_path / "voices" / "anna.wav", voice)
@@ -246,6 +254,13 @@ def test_the_fingerprint_follows_the_recordings(shots):
     assert before != songs().fingerprint()
     save(shots / "bd_one.wav", tone(61, 0.3))
     assert songs(one_shots=str(shots)).fingerprint() != before
+
+
+def test_recordings_of_any_name_have_a_fingerprint(tmp_path):
+    path = save(tmp_path / "a.wav", tone(220, 0.5))
+    before = songs(vocals=str(tmp_path)).fingerprint()
+    path.rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    assert songs(vocals=str(tmp_path)).fingerprint() != before
 
 
 def test_an_acoustic_kit_of_single_hits_plays_the_drums(shared):

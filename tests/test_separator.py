@@ -19,7 +19,7 @@ from trainable_toy import Toy
 import zoo
 from zoo.audio import AudioWriter, read
 from zoo.data.module import SeparationData
-from zoo.data.songs import Song
+from zoo.data.songs import Input
 from zoo.errors import AudioFileError, DatasetError, ShapeError, ZooError
 from zoo.separator import Estimates, Separator, masked_mean
 from zoo.streaming import separate_tensor
@@ -394,7 +394,7 @@ def test_nothing_scored_logs_nothing():
 
 def test_the_prediction_of_a_song_is_its_estimates_at_its_own_rate(tmp_path):
     mixture = noise(2, 5000)
-    song = Song.of_file(write(tmp_path / "a.wav", mixture, 44100, "FLOAT"), Path("a.wav"))
+    song = Input.of_file(write(tmp_path / "a.wav", mixture, 44100, "FLOAT"), Path("a.wav"))
     estimates = Halves(sample_rate=44100).predict_step({"song": song, "mine": True}, 0)
     torch.testing.assert_close(estimates["vocals"], 0.75 * mixture)
     assert (estimates.rate, estimates.info["input"]) == (44100, str(tmp_path / "a.wav"))

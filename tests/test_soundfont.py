@@ -117,6 +117,18 @@ def test_a_font_of_which_the_download_was_cut_is_refused(font_file):
         songs(font_file)
 
 
+@pytest.mark.parametrize("name", [b"pdta", b"phdr"])
+def test_a_font_of_which_a_length_leads_beyond_the_file_is_refused(font_file, name):
+    data = bytearray(font_file.read_bytes())
+    length = data.index(name) + (4 if name == b"phdr" else -4)
+    data[length : length + 4] = (1 << 31).to_bytes(4, "little")
+    if name == b"pdta":  # the list's own length; what it lists is looked for past the end
+        data[data.index(b"phdr") : data.index(b"phdr") + 4] = b"????"
+    font_file.write_bytes(data)
+    with pytest.raises(DatasetError, match="lists no presets; it is damaged"):
+        songs(font_file)
+
+
 def test_a_font_without_instruments_of_songs_is_refused(tmp_path):
     font = tiny_font.write_font(tmp_path / "choir.sf2", [(0, 52), (0, 127)])
     with pytest.raises(DatasetError, match="none of the instruments"):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from zoo.data.songs import Song
+from zoo.data.songs import Input
 from zoo.errors import ZooError
 from zoo.stems import read_record
 
@@ -78,7 +78,7 @@ class Places:
         """Extension of the stems, with its dot, in lower case."""
         return self._fill("name", "source").suffix.lower()
 
-    def place(self, song: Song, sources: Sequence[str]) -> Place:
+    def place(self, song: Input, sources: Sequence[str]) -> Place:
         """Where the stems of a song go: named after it, with its extension where it must be.
 
         What was made of another file of the same name keeps its place; of another track, it is in
@@ -110,7 +110,7 @@ class Places:
         return self.output.joinpath(*folders, _fitting(path.name, MAX_FILE_BYTES))
 
 
-def _belongs(record: Path, song: Song) -> bool:
+def _belongs(record: Path, song: Input) -> bool:
     """Whether a place is free, or was made from this very input."""
     try:
         record.stat()

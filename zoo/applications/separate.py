@@ -20,7 +20,7 @@ import torch
 
 from zoo.applications.places import TEMPLATE, Place, Places
 from zoo.audio import FORMATS, AudioWriter, read
-from zoo.data.songs import Song, TrackSignal, find_audio
+from zoo.data.songs import Input, TrackSignal, find_audio
 from zoo.errors import AudioFileError, ZooError
 from zoo.pictures import spectrograms
 from zoo.release import from_pretrained
@@ -136,7 +136,7 @@ def separate_files(
     protected = {path.resolve() for path, _ in files}
     jobs = []
     for path, below in files:
-        song = Song.of_file(path, below)
+        song = Input.of_file(path, below)
         place = places.place(song, wanted)
         job = Job(song, place, model, options, arguments, subtype, overwrite, picture)
         for file in job.files.values():
@@ -194,7 +194,7 @@ class Job:
         picture: draw the spectrograms.
     """
 
-    song: Song
+    song: Input
     place: Place
     model: Separator
     options: dict[str, Any]

@@ -10,12 +10,14 @@ its extension how it is written.  Wave files take numpy alone; other formats imp
 """
 
 from zoo.audio.keeping import read_again
-from zoo.audio.reading import AudioReader, open_audio, read
+from zoo.audio.reading import FILM_SUFFIXES, SUFFIXES, AudioReader, open_audio, read
 from zoo.audio.resampling import Resampler, resample
 from zoo.audio.writing import FORMATS, AudioWriter, check_output
 
 __all__ = [
+    "FILM_SUFFIXES",
     "FORMATS",
+    "SUFFIXES",
     "AudioReader",
     "AudioWriter",
     "Resampler",

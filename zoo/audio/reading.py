@@ -22,6 +22,12 @@ from zoo.audio.source import Source, WaveSource
 from zoo.audio.wave import is_wave, parse_wave
 from zoo.errors import AudioFileError
 
+SUFFIXES = frozenset(
+    ".wav .wave .flac .aif .aiff .aifc .caf .w64 .rf64 .ogg .oga .opus .mp3 .m4a .aac .wma"
+    " .mka".split()
+)
+FILM_SUFFIXES = frozenset({".mp4", ".webm"})  # of files that may hold pictures beside the sound
+
 
 class AudioReader:
     """An open audio file; made by `open_audio`.

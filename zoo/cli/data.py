@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
-from collections.abc import Callable
 from typing import Any, cast
 
 import yaml
 
-from zoo.cli.progress import LINE_S, showing
+from zoo.cli.progress import counting_lines, showing
 from zoo.data import open_dataset
 from zoo.data.check import check
 from zoo.data.download import OFFERS, Download, fetch, prepare, readable
@@ -27,7 +25,7 @@ def check_data(folder: str | None, dataset: str, arguments: str) -> int:
         raise RecipeError(
             f"--arguments is {arguments!r}; give names with values, such as '{{missing: silent}}'."
         )
-    count, numbers = _counting(), itertools.count(1)
+    count, numbers = counting_lines("songs"), itertools.count(1)
     report = check(open_dataset(dataset, folder, **named), lambda _: count(next(numbers), None))
     for line in report.lines():
         print(line)
@@ -40,7 +38,7 @@ def generate_data(output: str, layout: str, **arguments: Any) -> None:
     from zoo.data.layouts import Layout, write
 
     songs = cast(GeneratedSongs, open_dataset("generated", **arguments))
-    write(songs, output, cast(Layout, layout), _counting())  # refuses any other layout
+    write(songs, output, cast(Layout, layout), counting_lines("songs"))  # refuses any other layout
     counts = " + ".join(str(count) for count in songs.counts.values())
     print(
         f"{counts} songs of {songs.config.seconds:g} s (train, valid, test) are in {output}"
@@ -103,17 +101,3 @@ def _agrees() -> bool:
     if not sys.stdin.isatty():
         raise LicenceError("nobody is here to agree to the licence; read it, then pass --yes.")
     return typer.confirm("Download it under these terms?")
-
-
-def _counting() -> Callable[[int, int | None], None]:
-    """A line on standard error every few seconds, with the songs done and in all."""
-    last = time.monotonic()
-
-    def count(done: int, total: int | None) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_S:
-            last = time.monotonic()
-            of = f" of {total}" if total else ""
-            print(f"  {done}{of} songs", file=sys.stderr, flush=True)
-
-    return count

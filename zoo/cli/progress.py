@@ -77,15 +77,7 @@ def _lines() -> FileProgress:
 def counting(what: str) -> Callable[[int, int], None]:
     """A callback of (done, in all), shown on standard error: a bar in a terminal, else lines."""
     if not sys.stderr.isatty():
-        last = time.monotonic()
-
-        def lines(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= LINE_S:
-                last = time.monotonic()
-                print(f"  {done} of {total} {what}", file=sys.stderr, flush=True)
-
-        return lines
+        return counting_lines(what)
 
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
@@ -102,6 +94,20 @@ def counting(what: str) -> Callable[[int, int], None]:
             shown.stop()
 
     return bar
+
+
+def counting_lines(what: str) -> Callable[[int, int | None], None]:
+    """A callback of (done, in all if that is known): a line every few seconds."""
+    last = time.monotonic()
+
+    def lines(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_S:
+            last = time.monotonic()
+            of = f" of {total}" if total else ""
+            print(f"  {done}{of} {what}", file=sys.stderr, flush=True)
+
+    return lines
 
 
 def printable(name: str | Path) -> str:

@@ -120,16 +120,16 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in _SHARES:
             for key, value in _named(name, getattr(self, name)):
-                _check(key, value, 0 <= value <= 1, "a probability, from 0 to 1")
+                _check(key, value, _is_within(value, 0, 1), "a probability, from 0 to 1")
         for name, (low, high, wanted) in _RANGES.items():
             for key, value in _named(name, getattr(self, name)):
-                _check(key, value, low <= value[0] <= value[1] <= high, wanted)
+                _check(key, value, _is_range(value, low, high), wanted)
         for effect, value in self.share.items():
             if effect not in _RANGES:
                 near = difflib.get_close_matches(effect, _RANGES, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(_RANGES)}"
                 raise RecipeError(f"augment.share has no effect '{effect}'; {hint}")
-            _check(f"share.{effect}", value, 0 <= value <= 1, "a probability, from 0 to 1")
+            _check(f"share.{effect}", value, _is_within(value, 0, 1), "a probability, from 0 to 1")
 
     def check_sources(self, sources: Sequence[str]) -> None:
         """Raise a `RecipeError` where a mapping names what is none of ``sources``."""
@@ -345,8 +345,21 @@ def _named(name: str, value: object) -> list[tuple[str, Any]]:
     return [] if value is None else [(name, value)]
 
 
+def _is_within(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high  # not for NaN
+
+
+def _is_range(value: object, low: float, high: float) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(_is_within(v, low, high) for v in value)
+        and value[0] <= value[1]
+    )
+
+
 def _check(name: str, value: object, holds: bool, wanted: str) -> None:
-    if not holds:  # also where it is no number
+    if not holds:
         shown = list(value) if isinstance(value, tuple) else value
         raise RecipeError(f"augment.{name} is {shown}; it must be {wanted}.")
 

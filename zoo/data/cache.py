@@ -106,7 +106,7 @@ class _Stem:
     @property
     def name(self) -> str:
         key = f"{self.path}\n{self.stream}\n{self.is_cut}"
-        return f"{self.path.stem[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        return f"{self.path.stem[:40]}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}"
 
     @property
     def facts(self) -> dict[str, object]:
@@ -182,9 +182,9 @@ class _Cache:
                     told(done, len(stems))
         except OSError as error:
             log.warning(
-                "cache %s: %s %d of %d files stay compressed, and are decoded at each reading.",
+                "cache %s: %s. %d of %d files stay compressed, and are decoded at each reading.",
                 self.folder,
-                error,
+                str(error).removesuffix("."),
                 len(stems) - done,
                 len(stems),
             )

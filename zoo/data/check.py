@@ -44,7 +44,7 @@ class Levels:
 
 
 @dataclass
-class Song:
+class SongReport:
     """What was found in one song.
 
     Attributes:
@@ -84,7 +84,7 @@ class Report:
 
     id: str
     sources: tuple[str, ...]
-    songs: list[Song]
+    songs: list[SongReport]
 
     @property
     def is_sound(self) -> bool:
@@ -175,7 +175,7 @@ class Report:
         return lines
 
 
-def check(dataset: Dataset, progress: Callable[[Song], None] | None = None) -> Report:
+def check(dataset: Dataset, progress: Callable[[SongReport], None] | None = None) -> Report:
     """Read a whole data set and report what it holds and what is wrong with it.
 
     Errors: files that are missing, unreadable, of unequal length, rate or channels, shorter than
@@ -186,12 +186,12 @@ def check(dataset: Dataset, progress: Callable[[Song], None] | None = None) -> R
         dataset: from `open_dataset`; faulty songs are reported, whatever its ``skip_faulty``.
         progress: called with each song when it is done.
     """
-    songs: list[Song] = []
-    first_with: dict[str, Song] = {}
+    songs: list[SongReport] = []
+    first_with: dict[str, SongReport] = {}
     for split in SPLITS:
         for name, track in dataset.each(split):
             if isinstance(track, DatasetError):
-                song = Song(name, split, errors=[str(track)])
+                song = SongReport(name, split, errors=[str(track)])
             else:
                 song = _check_track(track, split, first_with)
             songs.append(song)
@@ -200,8 +200,8 @@ def check(dataset: Dataset, progress: Callable[[Song], None] | None = None) -> R
     return Report(dataset.id, dataset.sources, songs)
 
 
-def _check_track(track: Track, split: Split, first_with: dict[str, Song]) -> Song:
-    song = Song(
+def _check_track(track: Track, split: Split, first_with: dict[str, SongReport]) -> SongReport:
+    song = SongReport(
         track.name,
         split,
         track.rate,

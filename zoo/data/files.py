@@ -14,6 +14,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 
+from zoo.audio import SUFFIXES
 from zoo.data.track import Dataset, FileTrack, Part, Split, Track, check_split, header
 from zoo.errors import DatasetError
 
@@ -23,9 +24,6 @@ Place = TypeVar("Place")
 Missing = Literal["error", "silent", "unknown"]
 Other = Literal["stem", "difference"]
 USUAL_ORDER = ("vocals", "drums", "bass", "other", "accompaniment")
-SUFFIXES = frozenset(
-    ".wav .wave .flac .aif .aiff .aifc .caf .w64 .rf64 .ogg .oga .opus .mp3 .m4a .aac .wma".split()
-)
 
 
 class FileDataset(Dataset, Generic[Place]):
@@ -257,9 +255,9 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """The audio files that lie in a folder, sorted."""
-    return sorted(path for path in folder.iterdir() if is_audio(path))
+def audio_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """The audio files that lie in a folder, sorted; ``**/*``: in its folders as well."""
+    return sorted(path for path in folder.glob(pattern) if is_audio(path))
 
 
 def folders(root: Path) -> list[Path]:

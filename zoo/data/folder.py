@@ -37,7 +37,6 @@ from zoo.data.files import (
     file_track,
     folders,
     hold_out,
-    is_audio,
     unknown_within,
 )
 from zoo.data.track import SPLITS, FileTrack, Part, Split
@@ -248,7 +247,7 @@ def _sorted_stems(song: Path, patterns: Mapping[str, Sequence[str]]) -> dict[str
     """The files below a song by source: each goes to the first that has a pattern for it."""
     classes = _slakh_classes(song)
     files: dict[str, list[Path]] = {}
-    for path in sorted(path for path in song.rglob("*") if is_audio(path)):
+    for path in audio_files(song, "**/*"):
         whole = path.relative_to(song).with_suffix("").as_posix().lower()
         names = [*whole.split("/"), classes.get(path.stem, "")]
         for source, wanted in patterns.items():
@@ -291,7 +290,12 @@ def _split_songs(
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder; pass the folder that holds the songs.")
     lying = {f.name: f for f in folders(root) if f.name in _SPLIT_OF and not audio_files(f)}
-    given = {_SPLIT_OF[name]: folder for name, folder in lying.items()}
+    given: dict[Split, Path] = {}
+    for name, folder in lying.items():
+        if (other := given.setdefault(_SPLIT_OF[name], folder)) != folder:
+            raise DatasetError(
+                f"{root} has both {other.name} and {name}, folders of one split; keep one."
+            )
     songs: dict[Split, dict[str, Path]] = {
         split: {song.name: song for song in folders(given[split])} if split in given else {}
         for split in SPLITS

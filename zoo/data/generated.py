@@ -220,9 +220,9 @@ class GeneratedSongs(Dataset):
         **config: Any,
     ) -> None:
         self.counts = {"train": n_train, "valid": n_valid, "test": n_test}
-        if min(self.counts.values()) < 0 or seed < 0:
+        if not all(isinstance(n, int) and n >= 0 for n in (*self.counts.values(), seed)):
             raise DatasetError(
-                f"counts are {self.counts} and seed is {seed}; give numbers of 0 or more."
+                f"counts are {self.counts} and seed is {seed!r}; give whole numbers of 0 or more."
             )
         self.seed = seed
         self.sources = STEMS
@@ -230,9 +230,12 @@ class GeneratedSongs(Dataset):
         try:
             self.config = SongConfig(seconds, sample_rate, channels, **_tuples(config))
         except TypeError as error:
-            known = ", ".join(SongConfig.__dataclass_fields__)
+            known = SongConfig.__dataclass_fields__
+            stray = ", ".join(repr(key) for key in config if key not in known)
             raise DatasetError(
-                f"generated songs have no {', '.join(map(repr, config))}; they have {known}."
+                f"generated songs have no {stray}; they have {', '.join(known)}."
+                if stray
+                else f"a value of generated songs is of the wrong kind ({error}); give numbers."
             ) from error
         self.band = _band(renderer, font, one_shots, vocals)
 

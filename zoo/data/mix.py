@@ -10,13 +10,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zoo.data.track import Dataset, Split, Track, check_split
+from zoo.data.track import SPLITS, Dataset, Split, Track, check_split
 from zoo.data.tracklist import song_key
 from zoo.errors import DatasetError
 
@@ -31,8 +32,8 @@ class Ingredient:
 
     Attributes:
         dataset: opened.
-        weight: how much of what training draws comes from it, in proportion to the others that
-            have the source that is drawn.
+        weight: how much of what training draws of a source comes from it, in proportion to the
+            others that have the source.
         valid: whether its validation and test songs count.
     """
 
@@ -49,8 +50,9 @@ class Mix(Dataset):
 
     Args:
         parts: each with ``dataset`` (its id) and, if need be, ``root``, ``arguments``, ``weight``
-            (1; the share of the part in every draw, whatever number of songs it has) and ``valid``
-            (true; false leaves its validation and test songs out).
+            (1; the share of the part in every draw, beside the others that have the source that is
+            drawn and however many songs have it) and ``valid`` (true; false leaves its validation
+            and test songs out).
         sources: of the mixture, for those who ask; None: those that all parts with whole songs
             have in common.
 
@@ -73,24 +75,38 @@ class Mix(Dataset):
         self.rate: int | None = rates.pop() if len(rates) == 1 else None
         scored = [p for p in self.parts if p.valid and p.dataset.id != "pool"] or self.parts
         self.protocol = scored[0].dataset.protocol
-        self._found: dict[Split, list[tuple[Track, float]]] = {}
+        self._found: dict[Split, list[tuple[Track, Ingredient]]] = {}
 
     def tracks(self, split: Split) -> list[Track]:  # noqa: D102
-        return [track for track, _ in self._weighted(split)]
+        return [track for track, _ in self._mixed(split)]
 
     def each(self, split: Split) -> Iterator[tuple[str, Track | DatasetError]]:  # noqa: D102
         check_split(split)
         for part in self._of(split):
             yield from part.dataset.each(split)
 
-    def weights(self, split: Split) -> list[float]:
-        """How often each track of a split is drawn, in proportion to the others."""
-        return [weight for _, weight in self._weighted(split)]
+    def weights(self, split: Split, source: str) -> list[float]:
+        """As `Dataset.weights`; the tracks of a part that know the source share its weight."""
+        mixed = self._mixed(split)
+        n_knowing = Counter(part for track, part in mixed if track.knows(source))
+        return [
+            part.weight / n_knowing[part] if track.knows(source) else 0.0 for track, part in mixed
+        ]
 
-    def _weighted(self, split: Split) -> list[tuple[Track, float]]:
+    def fingerprint(self, splits: Sequence[Split] = SPLITS) -> str:
+        """SHA-256 over the songs, the fingerprints of the parts and, in training, their weights."""
+        parts = [
+            (split, part.dataset.fingerprint([split]), part.weight if split == "train" else None)
+            for split in splits
+            for part in self._of(split)
+        ]
+        return hashlib.sha256(repr((super().fingerprint(splits), parts)).encode()).hexdigest()
+
+    def _mixed(self, split: Split) -> list[tuple[Track, Ingredient]]:
+        """The tracks of a split, and which part each is of."""
         check_split(split)
         if split not in self._found:
-            found: list[tuple[Track, float]] = []
+            found: list[tuple[Track, Ingredient]] = []
             held_out = self._held_out() if split == "train" else set()
             for part in self._of(split):
                 tracks = part.dataset.tracks(split)
@@ -100,7 +116,7 @@ class Mix(Dataset):
                         "mix: %d songs of %s are validated or tested on, and train no more",
                         len(tracks) - len(kept), part.dataset.id,
                     )  # fmt: skip
-                found += [(track, part.weight / len(kept)) for track in kept]
+                found += [(track, part) for track in kept]
             self._found[split] = _with_names(found)
         return self._found[split]
 
@@ -128,6 +144,8 @@ class Mix(Dataset):
 def _ingredient(number: int, part: Mapping[str, Any]) -> Ingredient:
     from zoo.data import open_dataset  # which imports this file's like by their names
 
+    if not isinstance(part, Mapping):
+        raise DatasetError(f"part {number} of mix is {part!r}; a part has {', '.join(_KEYS)}.")
     if stray := [str(key) for key in part if key not in _KEYS]:
         raise DatasetError(
             f"part {number} of mix has {', '.join(stray)}; a part has {', '.join(_KEYS)}."
@@ -139,16 +157,21 @@ def _ingredient(number: int, part: Mapping[str, Any]) -> Ingredient:
         raise DatasetError(f"part {number} of mix has weight {weight!r}; give a number from 0 on.")
     if not isinstance(valid, bool):
         raise DatasetError(f"part {number} of mix has valid {valid!r}; give true or false.")
-    dataset = open_dataset(part["dataset"], part.get("root"), **(part.get("arguments") or {}))
+    arguments = part.get("arguments") or {}
+    if not isinstance(arguments, Mapping):
+        raise DatasetError(
+            f"part {number} of mix has arguments {arguments!r}; give names with values."
+        )
+    dataset = open_dataset(str(part["dataset"]), part.get("root"), **arguments)
     return Ingredient(dataset, float(weight), valid)
 
 
-def _with_names(found: Sequence[tuple[Track, float]]) -> list[tuple[Track, float]]:
+def _with_names(found: Sequence[tuple[Track, Ingredient]]) -> list[tuple[Track, Ingredient]]:
     """The tracks under names of their own: a second of one name gets a number."""
     seen: Counter[str] = Counter()
     named = []
-    for track, weight in found:
+    for track, part in found:
         seen[track.name] += 1
         n = seen[track.name]
-        named.append((replace(track, name=f"{track.name} ({n})") if n > 1 else track, weight))
+        named.append((replace(track, name=f"{track.name} ({n})") if n > 1 else track, part))
     return named

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning
@@ -20,7 +21,7 @@ from zoo.audio import resample
 from zoo.data import open_dataset
 from zoo.data.augmentation import Augmentation, Dice, Move, sounds, voiced_stretches
 from zoo.data.cache import Progress, decoded
-from zoo.data.songs import Song, find_audio
+from zoo.data.songs import Input, find_audio
 from zoo.data.track import Dataset, FileTrack, Split, Track
 from zoo.errors import DatasetError, RecipeError
 
@@ -71,7 +72,8 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         segment: length in samples at the model's rate.
         seed: of the whole run.
         augment: what happens to the sources.
-        weights: how often each track is drawn beside the others; None: all alike.
+        weights: of a source, or ``mixture``: how often each track is drawn beside the others; None:
+            all alike.
 
     Raises:
         DatasetError: no track has one of the sources, or none is a whole song and not all is
@@ -86,16 +88,18 @@ class Segments(TorchDataset[dict[str, Tensor]]):
         segment: int,
         seed: int,
         augment: Augmentation,
-        weights: Sequence[float] | None = None,
+        weights: Callable[[str], Sequence[float]] | None = None,
     ) -> None:
         self.format, self.segment, self.seed, self.augment = format, segment, seed, augment
         augment.check_sources(format.sources)
-        weighted = list(zip(tracks, weights or [1.0] * len(tracks), strict=True))
-        self.having = {s: Urn((t, w) for t, w in weighted if t.knows(s)) for s in format.sources}
+
+        def knowing(source: str) -> Iterator[tuple[Track, float]]:
+            drawn = weights(source) if weights else [1.0] * len(tracks)
+            return ((t, w) for t, w in zip(tracks, drawn, strict=True) if t.knows(source))
+
+        self.having = {s: Urn(knowing(s)) for s in format.sources}
         self.songs = Urn(
-            (t, w)
-            for t, w in weighted
-            if t.knows("mixture") and any(t.knows(s) for s in format.sources)
+            (t, w) for t, w in knowing("mixture") if any(t.knows(s) for s in format.sources)
         )
         for source, having in self.having.items():
             if not having:
@@ -353,7 +357,7 @@ class WholeTracks(TorchDataset[dict[str, Any]]):
 class Songs(TorchDataset[dict[str, Any]]):
     """Songs for `predict`, unopened, dealt out to the processes of a run as `WholeTracks` are."""
 
-    def __init__(self, songs: Sequence[Song], rank: int, n_ranks: int) -> None:
+    def __init__(self, songs: Sequence[Input], rank: int, n_ranks: int) -> None:
         self.songs, self.rank, self.n_ranks = list(songs), rank, n_ranks
 
     def __len__(self) -> int:
@@ -415,11 +419,11 @@ class SeparationData(lightning.LightningDataModule):
         _check("seed", seed, seed >= 0, "0 or more")
         if valid_seconds is not None:
             _check("valid_seconds", valid_seconds, valid_seconds > 0, "above 0, or null for all")
-        self._songs: list[Song] = []
+        self._songs: list[Input] = []
         self.dataset: Dataset | None = None
         if files:
             found = find_audio([files] if isinstance(files, str) else files)
-            self._songs = [Song.of_file(path, below) for path, below in found]
+            self._songs = [Input.of_file(path, below) for path, below in found]
         elif dataset is None:
             raise RecipeError(
                 "no data.dataset\n"
@@ -480,7 +484,7 @@ class SeparationData(lightning.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:  # noqa: D102
         songs = self._songs
         if self.dataset is not None:
-            songs = [Song.of_track(track, self.dataset.id) for track in self._tracks("test")]
+            songs = [Input.of_track(track, self.dataset.id) for track in self._tracks("test")]
         items = Songs(songs, *self._rank())
         return DataLoader(items, batch_size=None, sampler=EveryTrack(len(songs)))
 
@@ -518,7 +522,7 @@ class SeparationData(lightning.LightningDataModule):
         assert self._format is not None and self.dataset is not None, "call obey(model) first"
         segments = Segments(
             tracks, self._format, self._segment, self.seed, self.augment,
-            self.dataset.weights("train"),
+            partial(self.dataset.weights, "train"),
         )  # fmt: skip
         return DataLoader(
             segments,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.data.files import USUAL_ORDER, FileDataset, file_track, folders, is_audio
+from zoo.data.files import USUAL_ORDER, FileDataset, audio_files, file_track, folders
 from zoo.data.track import FileTrack, Part
 from zoo.errors import DatasetError
 
@@ -32,12 +32,13 @@ class Pool(FileDataset[tuple[str, Path]]):
     Args:
         root: the folder.
         folders: source -> folders below ``root`` that hold its sounds, such as
-            ``{drums: [drums, hits], vocals: [.]}``; None: each folder is a source of its name.
+            ``{drums: [drums, hits], bass: bass}``; None: each folder is a source of its name.
         licence: terms of the sounds, in words.
         skip_faulty: leave out files that cannot be used, with one warning each.
 
     Raises:
-        DatasetError: a folder is not there, or holds no audio.
+        DatasetError: a folder is not there, not below ``root`` or without audio, or a sound is in
+            folders of two sources.
     """
 
     id = "pool"
@@ -58,8 +59,13 @@ class Pool(FileDataset[tuple[str, Path]]):
         for source in self.sources:
             names = told[source]
             for name in [names] if isinstance(names, str) else names:
-                for path in _sounds(self.root / name, source):
-                    sounds[path.relative_to(self.root).as_posix()] = (source, path)
+                for path in _sounds(self.root, name, source):
+                    sound = path.relative_to(self.root).as_posix()
+                    if (other := sounds.setdefault(sound, (source, path))[0]) != source:
+                        raise DatasetError(
+                            f"pool: {path} is named for both {other} and {source}; a sound is of "
+                            "one source: correct folders."
+                        )
         super().__init__({"train": sounds, "valid": {}, "test": {}}, skip_faulty)
 
     def open(self, name: str, place: tuple[str, Path]) -> FileTrack:  # noqa: D102
@@ -77,12 +83,17 @@ def _folders_by_name(root: Path) -> dict[str, str]:
     return found
 
 
-def _sounds(folder: Path, source: str) -> list[Path]:
+def _sounds(root: Path, name: str, source: str) -> list[Path]:
+    folder = root / name
+    if not folder.is_relative_to(root):
+        raise DatasetError(
+            f"pool: {folder}, named for {source}, is not below {root}; name folders within it."
+        )
     if not folder.is_dir():
         raise DatasetError(
             f"pool: {folder}, named for {source}, is no folder; correct root or folders."
         )
-    sounds = sorted(path for path in folder.rglob("*") if is_audio(path))
+    sounds = audio_files(folder, "**/*")
     if not sounds:
         raise DatasetError(f"pool: {folder}, named for {source}, holds no audio file; add some.")
     return sounds

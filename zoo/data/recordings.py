@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from zoo.data.arrangement import (
 )
 from zoo.data.composer import Note, Plan
 from zoo.data.drumkit import Kit
-from zoo.data.files import SUFFIXES
+from zoo.data.files import audio_files
 from zoo.errors import AudioFileError, DatasetError
 
 Signal = NDArray[np.float32]
@@ -316,7 +317,7 @@ def sing_phrases(
 
 def _phrases_from(path: Path, rate: int) -> Iterator[Signal]:
     """The phrases of a file, then of those after it in its folder, round and round."""
-    files = sorted(p for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES)
+    files = audio_files(path.parent)
     at = files.index(path)
     files = files[at:] + files[:at]
     silent = 0
@@ -363,11 +364,7 @@ def _phrases(path: Path, rate: int) -> tuple[Signal, ...]:
 def _audio_files(folder: Path, argument: str) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{argument} is {folder}, which is no folder; give one of recordings.")
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    files = audio_files(folder, "**/*")
     if not files:
         raise DatasetError(f"{argument}: {folder} holds no audio file; give a folder that does.")
     return files
@@ -381,7 +378,7 @@ def _words(name: str) -> list[str]:
 def _digest(folder: Path, files: Iterable[Path]) -> str:
     sha = hashlib.sha256()
     for path in sorted(files):
-        sha.update(path.relative_to(folder).as_posix().encode())
+        sha.update(os.fsencode(path.relative_to(folder).as_posix()))
         with path.open("rb") as file:
             sha.update(hashlib.file_digest(file, "sha256").digest())
     return sha.hexdigest()

@@ -11,21 +11,17 @@ from pathlib import Path, PurePath
 import torch
 from torch import Tensor
 
-from zoo.audio import open_audio
+from zoo.audio import FILM_SUFFIXES, SUFFIXES, open_audio
 from zoo.data.track import FileTrack, Track
 from zoo.errors import AudioFileError
 from zoo.stems import RECORD, stems_of, to_text
 from zoo.streaming import FileSignal
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .m4a .mp4 .aac .caf .w64 .rf64"
-    " .wma .webm .mka".split()
-)
 _RECORD = Path(RECORD).stem  # is in the path of every record, whatever the template
 _BLOCK = 1 << 18  # samples read from a track at once; about six seconds
 
 
-class Song:
+class Input:
     """One song, opened when its turn comes.
 
     No dataclass: Lightning would take one apart on its way to the device.
@@ -52,13 +48,13 @@ class Song:
         self.open, self.is_track = open, is_track
 
     @classmethod
-    def of_file(cls, path: Path, below: Path) -> Song:
+    def of_file(cls, path: Path, below: Path) -> Input:
         """A file and its place below the folder that was given."""
         stem = below.name if below.stem in (".", "..") else below.stem
         return cls(path, below, stem, to_text(path.resolve()), partial(FileSignal, path))
 
     @classmethod
-    def of_track(cls, track: Track, dataset: str) -> Song:
+    def of_track(cls, track: Track, dataset: str) -> Input:
         """A track of the data set ``dataset``, which may lie elsewhere in the next run."""
         name = track.name.replace(os.sep, "_")
         told = f"{dataset}: {track.name}, {track.samples} samples at {track.rate} Hz"
@@ -132,7 +128,8 @@ def _matches(pattern: str) -> list[Path]:
 def _in_folder(folder: Path) -> list[Path]:
     below = [p for p in folder.rglob("*") if not _is_hidden(p.relative_to(folder))]
     stems = set(_stems(p for p in below if _may_be_record(p)))
-    files = sorted(p for p in below if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    suffixes = SUFFIXES | FILM_SUFFIXES
+    files = sorted(p for p in below if p.suffix.lower() in suffixes and p.is_file())
     songs = [p for p in files if p.resolve() not in stems]
     if not songs:
         only = " but stems that an earlier run has made" if files else ""

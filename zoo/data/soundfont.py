@@ -397,7 +397,7 @@ def _presets(file: BinaryIO, path: Path, size: int) -> frozenset[Preset]:
         raise DatasetError(
             f"the SoundFont {path} has {size} bytes of {promised}; its download was cut: repeat it."
         )
-    for name, start, length in _chunks(file, 12, promised):
+    for name, start, length in _chunks(file, 12, size):
         file.seek(start)
         if name == b"LIST" and file.read(4) == b"pdta":
             for inner, begin, n in _chunks(file, start + 4, start + length):
@@ -410,9 +410,12 @@ def _presets(file: BinaryIO, path: Path, size: int) -> frozenset[Preset]:
 
 
 def _chunks(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start, length) of the chunks between two places of a RIFF file."""
+    """(name, start, length) of the chunks between two places of a RIFF file, up to a cut one."""
     while start + 8 <= stop:
         file.seek(start)
         name, length = struct.unpack("<4sI", file.read(8))
-        yield name, start + 8, length
-        start += 8 + length + length % 2
+        start += 8
+        if start + length > stop:
+            return
+        yield name, start, length
+        start += length + length % 2

@@ -368,12 +368,19 @@ class Dataset(ABC):
         for track in self.tracks(split):
             yield track.name, track
 
-    def weights(self, split: Split) -> list[float]:
-        """How often training draws each of the `tracks` beside the others; all alike."""
-        return [1.0] * len(self.tracks(split))
+    def weights(self, split: Split, source: str) -> list[float]:
+        """How often training draws a source from each of the `tracks`, beside the others.
+
+        Here those that know it alike, and the rest never.
+
+        Args:
+            split: of the tracks.
+            source: what is drawn, or ``mixture`` for all sources of one song.
+        """
+        return [float(track.knows(source)) for track in self.tracks(split)]
 
     def fingerprint(self, splits: Sequence[Split] = SPLITS) -> str:
-        """SHA-256 over the name, split, sources, rate and length in samples of every track.
+        """SHA-256 over name, split, rate, channels, samples, sources and unknown of every track.
 
         The same songs give the same value wherever, and in whichever container, they lie.
 
