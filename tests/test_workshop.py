@@ -248,14 +248,18 @@ def test_patience_counts_on_over_a_resume(stopping):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("val/sdrr", "did you mean 'val/sdr'?"), ("val/loss", "the callback ValidationLoss before")],
+    [
+        ("val/sdrr", "Did you mean 'val/sdr'?"),
+        ("epochs", "there are: train/loss, val/sdr, val/sdr_accompaniment, val/sdr_vocals"),
+        ("val/loss", "the callback ValidationLoss before"),
+    ],
 )
 def test_a_value_that_nobody_logs_is_told_before_the_first_epoch(work, capsys, name, hint):  # noqa: F811
     Path("stop.yaml").write_text(STOPPING.format(name, "max", 1))
     assert fit("-c", "toy.yaml", "-c", "stop.yaml", "--run_dir=r") == 2
     first, second = told(capsys).splitlines()
-    assert first == f"error: EarlyStopping: no value '{name}' is measured"
-    assert hint in second
+    assert first.startswith(f"error: EarlyStopping: no value '{name}' is measured.")
+    assert hint in f"{first}\n{second}"
     assert not Path("r/metrics.csv").exists()
 
 
