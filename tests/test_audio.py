@@ -176,6 +176,17 @@ def test_vorbis_of_one_page_keeps_its_last_samples(shared):
         assert y.shape[1] == sf.info(path).frames, path.name
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".aiff", ".ogg"])
+def test_a_name_that_is_not_utf8_is_read_like_any_other(tmp_path, suffix):
+    expected, _ = contents(write(tmp_path / f"a{suffix}", sweep(30_000)))
+    path = (tmp_path / f"a{suffix}").rename(
+        tmp_path / os.fsdecode(f"\xff{suffix}".encode("latin-1"))
+    )
+    y, reader = contents(path)
+    np.testing.assert_array_equal(y, expected)
+    assert reader.notes == []
+
+
 @pytest.mark.parametrize("channels", [3, 6, 8])
 def test_channels_of_vorbis_stand_in_the_order_of_wave_files(tmp_path, channels):
     x = sweep(20_000, channels)

@@ -566,9 +566,9 @@ def test_unknown_sources_sum_up_with_the_known_ones_to_the_song_whatever_moves()
 
 
 def test_a_source_that_is_misspelt_is_told_with_the_right_one():
-    with pytest.raises(RecipeError, match="augment.pitch names 'vocal'.*did you mean 'vocals'"):
+    with pytest.raises(RecipeError, match="augment.pitch names 'vocal'.*Did you mean 'vocals'"):
         segments(songs(1), pitch={"vocal": (1, 1)})
-    with pytest.raises(RecipeError, match="augment.silent names 'piano'.*use vocals, drums"):
+    with pytest.raises(RecipeError, match="augment.silent names 'piano'.*There are: vocals, drums"):
         segments(songs(1), silent={"piano": 0.5})
     with pytest.raises(RecipeError, match="augment.voiced is 0.5; it needs vocals"):
         segments(songs(1), ["drums"], voiced=0.5)
@@ -588,7 +588,7 @@ def test_a_source_that_is_misspelt_is_told_with_the_right_one():
         ({"remix": "all"}, "augment.remix is all; it must be a probability"),
         ({"tempo": (0, 1)}, r"augment.tempo is \[0, 1\]; it must be \[slowest, fastest\]"),
         ({"reverb_s": (0, 1)}, r"augment.reverb_s is \[0, 1\]; it must be \[shortest, longest\]"),
-        ({"share": {"gian": 1}}, "augment.share has no effect 'gian'; did you mean 'gain'"),
+        ({"share": {"gian": 1}}, "augment.share has no effect 'gian'. Did you mean 'gain'"),
         ({"share": {"gain": 7}}, "augment.share.gain is 7; it must be a probability"),
     ],
     ids=str,

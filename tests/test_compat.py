@@ -149,17 +149,21 @@ def test_without_torchaudio_the_zoo_imports_and_says_what_is_missing():
 def test_torchaudio_is_tried_once_from_many_threads(tmp_path):
     folder = fake_torchaudio(tmp_path)
     (tmp_path / "torchaudio" / "_extension.py").write_text(
-        "import builtins, time\n"
-        "builtins.tries = getattr(builtins, 'tries', 0) + 1\n"
-        "time.sleep(0.05)\n"
+        "import builtins\n"
+        "builtins.tries += 1\n"
+        "builtins.all_ask.wait(60)\n"
         "raise OSError('no library')\n"
     )
     result = run(
-        "import builtins\n"
+        "import builtins, threading\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
         "from zoo.compat import torchaudio\n"
+        "builtins.tries, builtins.all_ask = 0, threading.Event()\n"
+        "def ask(number):\n"
+        "    if number == 7: builtins.all_ask.set()\n"
+        "    return torchaudio.mode()\n"
         "with ThreadPoolExecutor(8) as pool:\n"
-        "    modes = list(pool.map(lambda _: torchaudio.mode(), range(8)))\n"
+        "    modes = list(pool.map(ask, range(8)))\n"
         "result = [modes, builtins.tries]",
         folder=folder,
     )

@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -362,6 +363,16 @@ def test_the_fingerprint_follows_the_songs_and_splits_and_not_the_container(tmp_
     assert open_dataset("mir1k", tmp_path / "wav", valid="none").fingerprint() != first
     write(tmp_path / "wav" / "amy_1_01.wav", noise(0, 201), 16000)
     assert open_dataset("mir1k", tmp_path / "wav").fingerprint() != first
+
+
+def test_songs_whose_names_are_not_utf8_have_a_fingerprint(tmp_path):
+    found = set()
+    for name in (b"\xff", b"\xfe", b"a"):
+        folder = tmp_path / name.hex()
+        write_song(folder / "train" / "song", "vocals")
+        (folder / "train" / "song").rename(folder / "train" / os.fsdecode(name))
+        found.add(open_dataset("folder", folder).fingerprint())
+    assert len(found) == 3
 
 
 def test_the_shared_clips_are_175_110_and_220(shared):

@@ -77,6 +77,19 @@ def test_a_torn_last_line_does_not_stop_a_resumed_run(tmp_path):
     assert [r["step"] for r in table(rows.path)] == ["9", "19"]
 
 
+def test_a_table_that_cannot_be_put_right_is_left_as_it_was(tmp_path, monkeypatch):
+    torn = "epoch,step,loss\n0,9,1.0\n1,1"
+    (tmp_path / "metrics.csv").write_text(torn)
+
+    def killed(self, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pathlib.Path.replace", killed)
+    with pytest.raises(OSError, match="no space"):
+        Rows(tmp_path).begin(10)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"metrics.csv": torn}
+
+
 # ----------------------------------------------------------------- W&B
 
 
@@ -127,7 +140,7 @@ def test_an_unreachable_server_means_offline_within_seconds(
         logger = wandb_logger(tmp_path / "run")
     logger.finish()
     assert "offline (no connection to 127.0.0.1" in caplog.text
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60  # W&B itself would wait for 90 s
 
 
 def test_a_user_without_a_home_folder_has_no_key_and_a_logger(no_account, tmp_path, monkeypatch):

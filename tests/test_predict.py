@@ -19,6 +19,7 @@ from zoo.cli.train import run
 from zoo.data import open_dataset
 from zoo.data.module import SeparationData
 from zoo.data.songs import Input, TrackSignal
+from zoo.errors import DatasetError
 from zoo.separator import Separator
 from zoo.stems import sweep
 
@@ -237,6 +238,29 @@ def test_a_stored_mixture_is_read_forward_in_blocks(tmp_path, name):
     blocks = list(TrackSignal(track).blocks())
     assert len(blocks) > 1 and max(b.shape[1] for b in blocks) <= 1 << 18
     np.testing.assert_array_equal(torch.cat(blocks, 1).numpy(), track.read("mixture"))
+
+
+def test_a_mixture_of_one_channel_or_too_short_is_filled_up_where_files_may_be(tmp_path):
+    song = tmp_path / "test" / "a"
+    song.mkdir(parents=True)
+    soundfile.write(song / "vocals.wav", tone(400000, channels=2), 16000)
+    soundfile.write(song / "mixture.wav", tone(300000), 16000)
+    (track,) = open_dataset("folder", tmp_path, pads=True).tracks("test")
+    signal_ = torch.cat(list(TrackSignal(track).blocks()), 1).numpy()
+    assert signal_.shape == (2, 400000)
+    np.testing.assert_array_equal(signal_, track.read("mixture"))
+
+
+@pytest.mark.parametrize(("samples", "channels"), [(299999, 2), (300000, 1)])
+def test_a_mixture_that_is_replaced_by_a_lesser_one_is_an_error(tmp_path, samples, channels):
+    song = tmp_path / "test" / "a"
+    song.mkdir(parents=True)
+    for name in ("vocals.wav", "mixture.wav"):
+        soundfile.write(song / name, tone(300000, channels=2), 16000)
+    (track,) = open_dataset("folder", tmp_path).tracks("test")
+    soundfile.write(song / "mixture.wav", tone(samples, channels=channels), 16000)
+    with pytest.raises(DatasetError, match=r"^a: .*mixture\.wav .* replace it"):
+        list(TrackSignal(track).blocks())
 
 
 def test_the_sum_of_the_sources_is_read_in_blocks(tmp_path):

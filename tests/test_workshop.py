@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,10 @@ import zoo
 from zoo import catalog
 from zoo.cli.train import run
 from zoo.dsp.stft import STFT
+from zoo.errors import RecipeError
 from zoo.training.compiling import networks
+from zoo.training.early_stopping import StoppingCheck
+from zoo.training.examples import Examples
 
 STEADY = ["--model.dropout=0"]
 AVERAGED = """\
@@ -248,15 +252,37 @@ def test_patience_counts_on_over_a_resume(stopping):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("val/sdrr", "did you mean 'val/sdr'?"), ("val/loss", "the callback ValidationLoss before")],
+    [
+        ("val/sdrr", "Did you mean 'val/sdr'?"),
+        ("epochs", "there are: train/loss, val/sdr, val/sdr_accompaniment, val/sdr_vocals"),
+        ("val/loss", "the callback ValidationLoss before"),
+    ],
 )
 def test_a_value_that_nobody_logs_is_told_before_the_first_epoch(work, capsys, name, hint):  # noqa: F811
     Path("stop.yaml").write_text(STOPPING.format(name, "max", 1))
     assert fit("-c", "toy.yaml", "-c", "stop.yaml", "--run_dir=r") == 2
     first, second = told(capsys).splitlines()
-    assert first == f"error: EarlyStopping: no value '{name}' is measured"
-    assert hint in second
+    assert first.startswith(f"error: EarlyStopping: no value '{name}' is measured.")
+    assert hint in f"{first}\n{second}"
     assert not Path("r/metrics.csv").exists()
+
+
+def test_a_value_may_be_waited_for_that_the_first_tracks_do_not_have():
+    monitored = [SimpleNamespace(monitor="val/sdr", patience=1, strict=True)]
+    trainer = SimpleNamespace(callback_metrics={}, early_stopping_callbacks=monitored)
+    StoppingCheck().on_sanity_check_end(trainer, Toy())  # they are silent
+    monitored[0].monitor = "val/sdrr"
+    with pytest.raises(RecipeError):
+        StoppingCheck().on_sanity_check_end(trainer, Toy())
+
+
+def test_a_first_track_that_another_process_has_or_nobody_can_read_is_no_example(tmp_path):
+    trainer = SimpleNamespace(
+        current_epoch=0, sanity_checking=False, fast_dev_run=False, is_global_zero=True
+    )
+    faulty = {"name": "song", "mine": False, "error": "song: damaged"}
+    Examples(tmp_path / "examples").on_validation_batch_end(trainer, Toy(), None, faulty, 0)
+    assert not (tmp_path / "examples").exists()
 
 
 def test_the_loss_on_validation_tracks_is_the_mean_over_their_segments(work, toy):  # noqa: F811

@@ -8,7 +8,6 @@ be missing.  Nothing is imported until a class is asked for, so listing names ne
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from copy import deepcopy
@@ -18,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import RecipeError, UnknownModel, ZooError
+from zoo.errors import RecipeError, UnknownModel, ZooError, near
 from zoo.models import TABLE
 
 if TYPE_CHECKING:
@@ -104,9 +103,7 @@ def entry(name: str) -> Entry:
     names = _names()
     if name in names:
         return names[name]
-    nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise UnknownModel(f"no model named {name!r}.{hint} `zoo list` shows them all.")
+    raise UnknownModel(f"no model named {name!r}.{near(name, names)} `zoo list` shows them all.")
 
 
 def described(name: str) -> Entry:
@@ -161,9 +158,8 @@ def create(name: str, **arguments: Any) -> Separator:
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for argument in arguments:
             if argument not in known:
-                nearest = difflib.get_close_matches(argument, known, n=1, cutoff=0.5)
-                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"It has {', '.join(known)}."
-                raise RecipeError(f"{name} has no argument {argument!r}. {hint}")
+                hint = near(argument, known) or f" It has {', '.join(known)}."
+                raise RecipeError(f"{name} has no argument {argument!r}.{hint}")
     return cls(**{**entry(name).arguments, **arguments})
 
 

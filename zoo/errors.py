@@ -4,6 +4,20 @@ Every message says what was found, what was expected and what to do, in one or t
 Each kind is also the builtin error that a caller would expect to catch.
 """
 
+from collections.abc import Iterable
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` of the known word nearest to one that is not; empty if none is near.
+
+    It goes after the full stop of the sentence that says what was not found.
+    """
+    import difflib
+
+    words = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
+    return f" Did you mean {words[found[0]]!r}?" if found else ""
+
 
 class ZooError(Exception):
     """Anything that the user, not the program, can put right."""
@@ -35,6 +49,10 @@ class DatasetError(ZooError, ValueError):
 
 class RecipeError(ZooError, ValueError):
     """A recipe with an unknown key or an impossible value."""
+
+
+class NotFinite(ZooError, ArithmeticError):
+    """A loss or gradient that is infinite or no number at all."""
 
 
 class ReleaseError(ZooError, ValueError):

@@ -14,7 +14,6 @@ had from here too.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import logging
@@ -25,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalog
-from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel, ZooError
+from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel, ZooError, near
 
 if TYPE_CHECKING:
     from zoo.weights import (
@@ -354,9 +353,7 @@ def _unknown(name: str) -> UnknownModel:
             f"{name!r} is an architecture, not a release. zoo.create({name!r}) makes one, without "
             "trained weights; `zoo list` shows the releases."
         )
-    names = [*bundled(), *architectures]
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    hint = near(name, [*bundled(), *architectures])
     return UnknownModel(
         f"no release named {name!r}.{hint} Expected a name that `zoo list` shows, the folder of a "
         "release, a checkpoint, or org/name[@revision] on the Hub."

@@ -25,7 +25,7 @@ import zoo
 from zoo.errors import DatasetError, ZooError
 from zoo.metrics.protocols import score, summarise
 from zoo.metrics.sdr import framewise_sdr
-from zoo.stems import RECORD, record, to_text, together, versions
+from zoo.stems import RECORD, as_recorded, record, to_text, together, versions
 from zoo.streaming import (
     OVERLAP,
     FileSignal,
@@ -202,8 +202,13 @@ class Separator(lightning.LightningModule):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The architecture and what a release says of itself, for records."""
-        return {"architecture": self.architecture, **self.info}
+        """The architecture and what a release says of itself, as a record holds them."""
+        return as_recorded({"architecture": self.architecture, **self.info})
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with, as a record holds it; without the notes of LightningCLI."""
+        return as_recorded({k: v for k, v in self.hparams.items() if not k.startswith("_")})
 
     @contextmanager
     def _mode_kept(self) -> Iterator[None]:
@@ -336,14 +341,18 @@ class Separator(lightning.LightningModule):
         Raises:
             DatasetError: a process could not read a track.
         """
-        if self._trainer is None:
-            return self.scores
-        strategy, n_ranks = self._trainer.strategy, self._trainer.world_size
-        shares = [strategy.broadcast(self.scores, src=rank) for rank in range(n_ranks)]
-        scores = [s for turn in zip_longest(*shares) for s in turn if s is not None]
+        scores = self.of_all_processes(self.scores)
         for faulty in (s for s in scores if "error" in s):
             raise DatasetError(faulty["error"])
         return list({s["track"]: s for s in scores}.values())
+
+    def of_all_processes(self, rows: list[Any]) -> list[Any]:
+        """What the processes of a run have kept of their tracks, in the data's order."""
+        if self._trainer is None:
+            return rows
+        strategy, n_ranks = self._trainer.strategy, self._trainer.world_size
+        shares = [strategy.broadcast(rows, src=rank) for rank in range(n_ranks)]
+        return [row for turn in zip_longest(*shares) for row in turn if row is not None]
 
     def _keep_score(self, batch: dict[str, Any], scores: dict[str, Any]) -> None:
         self.scores.append({"track": batch["name"], **scores})

@@ -63,6 +63,12 @@ def record(
     return json.dumps(facts, indent=1, default=str) + "\n"
 
 
+def as_recorded(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they come back from a record: numbers, texts, lists and mappings."""
+    recorded: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return recorded
+
+
 def to_text(path: str | os.PathLike[str]) -> str:
     """A path as it stands in a record: the same in every locale."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from datetime import timedelta
@@ -49,8 +48,7 @@ class KeepStems(Callback):
         model = cast(Separator, pl_module)
         if trainer.ckpt_path:
             model.info = {"release": None, "sha256": sha256_of(Path(trainer.ckpt_path))}
-        arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
-        model.info = {**model.info, "arguments": json.loads(json.dumps(arguments, default=str))}
+        model.info = {**model.info, "arguments": model.arguments}
         options = {"precision": "bf16" if trainer.precision == "bf16-mixed" else "float32"}
         places = Places(self.folder, TEMPLATE, "wav")
         facts = arguments_of(model, model.sources, options)

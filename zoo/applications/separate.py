@@ -6,7 +6,6 @@ are complete: a run that is stopped leaves finished songs and nothing half-writt
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -288,7 +287,7 @@ class Job:
             return [STRANGE]
         if found.get("input") != self.song.input:
             return ["made from another track of this name"]
-        made_by, ours = found.get("model"), _plain(self.model.identity)
+        made_by, ours = found.get("model"), self.model.identity
         if not isinstance(made_by, dict):
             return ["made by an unknown model"]
         # The same release may have been taken from another place.
@@ -338,11 +337,6 @@ def _title(name: str) -> str:
     shown = "".join(c for c in name.encode("utf-8", "replace").decode() if c.isprintable())
     shown = shown if len(shown) <= 70 else f"{shown[:45]}...{shown[-22:]}"
     return shown.replace("$", r"\$")
-
-
-def _plain(facts: dict[str, Any]) -> Any:
-    """Facts as they come back from a record."""
-    return json.loads(json.dumps(facts, default=str))
 
 
 def _subtype(suffix: str, floats: bool, bits: int) -> str | None:

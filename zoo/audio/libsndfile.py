@@ -7,7 +7,9 @@ the last packet that libsndfile 1.2.2 gives depends on how one reads.
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +198,8 @@ def _open(path: Path) -> Any:
     try:
         import soundfile
 
-        return soundfile.SoundFile(path)
+        # Elsewhere than on Windows soundfile takes names that are not UTF-8 as bytes only.
+        return soundfile.SoundFile(path if sys.platform == "win32" else os.fsencode(path))
     except (ImportError, OSError, RuntimeError, TypeError) as error:
         raise UnsuitableError(str(error)) from error
 

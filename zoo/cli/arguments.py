@@ -19,7 +19,7 @@ from typing import Any
 from zoo import catalog, recipes
 from zoo.catalog import Entry
 from zoo.cli.reading import Recipe, load_value, read, two_lines
-from zoo.errors import RecipeError, UnknownModel
+from zoo.errors import RecipeError, UnknownModel, near
 
 DECIDED_BY_DATA = ("sources", "sample_rate", "channels")
 """Arguments that ``tiny`` leaves alone where a recipe sets them: a small model of the same task."""
@@ -166,7 +166,6 @@ def _in_two_lines(error: Exception) -> RecipeError:
     if "Did you mean" in what:
         what, _, name = what.partition(" Did you mean")
         return two_lines(what.rstrip(" .;"), f"did you mean{name.rstrip('?')}?")
-    hint = hint.replace("There are:", "there are:").replace("Did you mean", "did you mean")
     return two_lines(what.rstrip(" .;"), hint or "`zoo list` shows them all")
 
 
@@ -197,11 +196,8 @@ def _resolve_model(tree: dict[str, Any], recipe: Recipe | None) -> str | None:
 
 
 def _unknown_model(name: str, recipe: Recipe | None) -> RecipeError:
-    import difflib
-
-    names = list(catalog.list_models())
-    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean '{found[0]}'?" if found else f"there are: {', '.join(names)}"
+    names = catalog.list_models()
+    hint = near(name, names) or f"There are: {', '.join(names)}"
     where = f"{recipe.where(('model', 'class_path'))}: " if recipe else ""
     return two_lines(f"{where}model: no model named '{name}'", hint)
 

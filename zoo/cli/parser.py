@@ -129,17 +129,17 @@ def _unknown_init_arg(m: re.Match[str], key: str, options: Sequence[str]) -> tup
         name = name.split(".")[0]
         return f"{key}: no key '{name}'", "did you mean 'init_args'?", f"{key}.{name}"
     what = f"{key}: {path.rsplit('.', 1)[-1]} has no option '{name}'"
-    return what, near(name, accepted), f"{key}.init_args.{name}"
+    return what, nearest(name, accepted), f"{key}.init_args.{name}"
 
 
 def _unknown_class(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, str, str]:
     name = m["name"].strip("'\"")
-    return f"{key}: no class named '{name}'", near(name, _class_names(key)), f"{key}.class_path"
+    return f"{key}: no class named '{name}'", nearest(name, _class_names(key)), f"{key}.class_path"
 
 
 def _not_a_subclass(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, str, str]:
     what = f"{key}: '{m['name']}' is no {m['base'].rsplit('.', 1)[-1]}"
-    return what, near(m["name"].rsplit(".", 1)[-1], _class_names(key)), f"{key}.class_path"
+    return what, nearest(m["name"].rsplit(".", 1)[-1], _class_names(key)), f"{key}.class_path"
 
 
 def _wrong_type(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, str, str]:
@@ -147,7 +147,7 @@ def _wrong_type(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str
     words = re.findall(r"'([^']*)'", wanted) if wanted.startswith("Literal[") else []
     if words:
         text = value.strip("'\"")
-        return f"{key}: no '{text}'; one of {', '.join(words)}", near(text, words), key
+        return f"{key}: no '{text}'; one of {', '.join(words)}", nearest(text, words), key
     if not re.fullmatch(r"['\"].*['\"]|[-+.\d]+", value):
         value = f"'{value}'"
     hint = (
@@ -169,7 +169,7 @@ def _unknown_option(m: re.Match[str], key: str, options: Sequence[str]) -> tuple
     if not m["name"].startswith("-") and "arguments:" in m[0]:
         return f"a stray word '{m['name'].split()[0]}'", "options are written --KEY=VALUE", ""
     name = m["name"].lstrip("-").split("=")[0].split()[0].strip("'\"")
-    return f"no option '{name}'", near(name, options), name
+    return f"no option '{name}'", nearest(name, options), name
 
 
 def _missing(m: re.Match[str], key: str, options: Sequence[str]) -> tuple[str, str, str]:
@@ -233,7 +233,7 @@ _RULES = (
 # ----------------------------------------------------------------- words near a word
 
 
-def near(name: str, words: Iterable[str]) -> str:
+def nearest(name: str, words: Iterable[str]) -> str:
     """A hint: the word that was probably meant, else some of those there are."""
     known = sorted({w for w in words if w})
     lower = {w.lower(): w for w in known}

@@ -103,6 +103,7 @@ def read(path: str | Path) -> Recipe:
 
 def two_lines(what: str, hint: str) -> RecipeError:
     """An error of a recipe: what is wrong, then the nearest right thing."""
+    hint = hint.strip().replace("There are:", "there are:").replace("Did you mean", "did you mean")
     return RecipeError(f"{what}\nhint: {hint}")
 
 

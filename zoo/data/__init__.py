@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from pathlib import Path
 from typing import Any, cast
 
 from zoo.data.track import Dataset, Track
-from zoo.errors import DatasetError
+from zoo.errors import DatasetError, near
 
 __all__ = ["DATASETS", "Dataset", "Track", "open_dataset"]
 
@@ -39,9 +38,9 @@ def open_dataset(id: str, root: str | Path | None = None, **arguments: Any) -> D
         DatasetError: no such data set, no such argument, or nothing at ``root``.
     """
     if id not in DATASETS:
-        near = difflib.get_close_matches(id, DATASETS, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise DatasetError(f"no data set named {id!r}; there are {', '.join(DATASETS)}.{hint}")
+        raise DatasetError(
+            f"no data set named {id!r}; there are {', '.join(DATASETS)}.{near(id, DATASETS)}"
+        )
     module, name = DATASETS[id].split(":")
     kind = getattr(importlib.import_module(module), name)
     if kind.needs_root:

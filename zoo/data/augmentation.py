@@ -6,7 +6,6 @@ and know no chance.  The mixture is summed afterwards, so it is exact whatever h
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,7 +20,7 @@ from scipy.signal import oaconvolve, sosfilt
 
 from zoo.audio import resample
 from zoo.dsp.biquads import peak, shelf
-from zoo.errors import RecipeError
+from zoo.errors import RecipeError, near
 
 Signal = NDArray[np.float32]
 Range = tuple[float, float]
@@ -126,9 +125,8 @@ class Augmentation:
                 _check(key, value, _is_range(value, low, high), wanted)
         for effect, value in self.share.items():
             if effect not in _RANGES:
-                near = difflib.get_close_matches(effect, _RANGES, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(_RANGES)}"
-                raise RecipeError(f"augment.share has no effect '{effect}'; {hint}")
+                hint = near(effect, _RANGES) or f" There are: {', '.join(_RANGES)}"
+                raise RecipeError(f"augment.share has no effect '{effect}'.{hint}")
             _check(f"share.{effect}", value, _is_within(value, 0, 1), "a probability, from 0 to 1")
 
     def check_sources(self, sources: Sequence[str]) -> None:
@@ -137,9 +135,8 @@ class Augmentation:
             value = getattr(self, name)
             for source in value if isinstance(value, Mapping) else ():
                 if source not in sources:
-                    near = difflib.get_close_matches(source, sources, n=1)
-                    hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(sources)}"
-                    raise RecipeError(f"augment.{name} names '{source}', no source here; {hint}")
+                    hint = near(source, sources) or f" There are: {', '.join(sources)}"
+                    raise RecipeError(f"augment.{name} names '{source}', no source here.{hint}")
         if self.voiced and "vocals" not in sources:
             raise RecipeError(
                 f"augment.voiced is {self.voiced}; it needs vocals among the model's sources"

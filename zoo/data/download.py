@@ -6,7 +6,6 @@ interrupted one leaves there is gone on with by the next; the root appears when 
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gzip
 import hashlib
@@ -23,7 +22,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING
 
 from zoo.data.mir1k import LICENCE as MIR1K_LICENCE
-from zoo.errors import ChecksumError, DatasetError
+from zoo.errors import ChecksumError, DatasetError, near
 
 if TYPE_CHECKING:
     from requests import Response
@@ -176,9 +175,9 @@ def prepare(id: str, root: str | Path | None = None, url: str | None = None) -> 
         DatasetError: no such offer, one that must be asked for, or a folder that is taken.
     """
     if id not in OFFERS:
-        near = difflib.get_close_matches(id, OFFERS, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise DatasetError(f"no download named {id!r}; there are {', '.join(OFFERS)}.{hint}")
+        raise DatasetError(
+            f"no download named {id!r}; there are {', '.join(OFFERS)}.{near(id, OFFERS)}"
+        )
     offer = OFFERS[id]
     url = url or offer.url
     if url is None:

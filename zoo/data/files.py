@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import logging
 import re
@@ -16,7 +15,7 @@ import numpy as np
 
 from zoo.audio import SUFFIXES
 from zoo.data.track import Dataset, FileTrack, Part, Split, Track, check_split, header
-from zoo.errors import DatasetError
+from zoo.errors import DatasetError, near
 
 log = logging.getLogger(__name__)
 
@@ -233,10 +232,13 @@ def _named(names: Sequence[str], song: int | str) -> set[str]:
         or fnmatch.fnmatchcase(name, song)
     }
     if not found:
-        near = difflib.get_close_matches(song, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "check its spelling."
-        raise DatasetError(f"no song named {song!r} to take; {hint}")
+        raise unknown_song(song, names)
     return found
+
+
+def unknown_song(song: str, names: Iterable[str]) -> DatasetError:
+    """The error of a song that is none of ``names``."""
+    return DatasetError(f"no song named {song!r}.{near(song, names) or ' Check its spelling.'}")
 
 
 def hold_out(

@@ -20,9 +20,8 @@ it, and the files of one source are summed::
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,6 +36,7 @@ from zoo.data.files import (
     file_track,
     folders,
     hold_out,
+    unknown_song,
     unknown_within,
 )
 from zoo.data.track import SPLITS, FileTrack, Part, Split
@@ -106,7 +106,9 @@ class Folder(FileDataset[Path]):
         self.silent, self.unknown = dict(silent or {}), dict(unknown or {})
         super().__init__(_split_songs(self.root, valid, test), skip_faulty)
         names = {name for songs in self.songs.values() for name in songs}
-        _expect_songs(names, [*self.silent, *self.unknown])
+        for name in [*self.silent, *self.unknown]:
+            if name not in names:
+                raise unknown_song(name, names)
         self.sources = tuple(sources) if sources is not None else self._find_sources()
         if "mixture" in self.sources:
             raise DatasetError("mixture is no source but their sum; take it out of the sources.")
@@ -312,11 +314,3 @@ def _split_songs(
         if chosen:
             songs["train"], songs[name] = hold_out(songs["train"], chosen)
     return songs
-
-
-def _expect_songs(names: set[str], asked: Iterable[str]) -> None:
-    for name in asked:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "check its spelling."
-            raise DatasetError(f"no song named {name!r} to take; {hint}")

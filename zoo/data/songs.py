@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 import torch
 from torch import Tensor
 
-from zoo.audio import FILM_SUFFIXES, SUFFIXES, open_audio
-from zoo.data.track import FileTrack, Track
+from zoo.audio import FILM_SUFFIXES, SUFFIXES
+from zoo.data.track import Track
 from zoo.errors import AudioFileError
 from zoo.stems import RECORD, stems_of, to_text
 from zoo.streaming import FileSignal
@@ -74,11 +74,10 @@ class TrackSignal:
     def blocks(self) -> Iterator[Tensor]:
         """The stored mixture where there is one, else the sum of the sources."""
         track = self.track
-        if isinstance(track, FileTrack) and track.mixture is not None:
+        if track.has_mixture:
             # Read on, not anew: seeking in a compressed file decodes all that lies before.
-            with open_audio(track.mixture.path, track.mixture.stream) as reader:
-                for block in reader.blocks(_BLOCK):
-                    yield torch.from_numpy(track.mixture.select(block))
+            for block in track.blocks(_BLOCK, ["mixture"]):
+                yield torch.from_numpy(block["mixture"])
             return
         for start in range(0, track.samples, _BLOCK):
             yield torch.from_numpy(track.read("mixture", start, _BLOCK))

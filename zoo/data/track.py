@@ -114,16 +114,24 @@ class Track(ABC):
         """Exactly ``(channels, samples)`` of the stored mixture; asked only if `has_mixture`."""
         raise NotImplementedError
 
-    def blocks(self, samples: int) -> Iterator[dict[str, np.ndarray]]:
+    def blocks(
+        self, samples: int, sources: Sequence[str] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """The whole track read forward once, in constant memory.
 
+        Args:
+            samples: length of a block.
+            sources: some of those that have a stem, and ``mixture`` if one is stored; None: all.
+
         Yields:
-            Every source that has a stem, and ``mixture`` if one is stored, each
-            ``(channels, n)`` with n = samples but for the last block.
+            Each source ``(channels, n)`` with n = samples but for the last block.
+
+        Raises:
+            DatasetError: a file is faulty.
         """
-        sources = [source for source in self.sources if self.has_stem(source)]
-        if self.has_mixture:
-            sources.append("mixture")
+        if sources is None:
+            stored = ["mixture"] if self.has_mixture else []
+            sources = [source for source in self.sources if self.has_stem(source)] + stored
         for start in range(0, self.samples, samples):
             yield {source: self.read(source, start, samples) for source in sources}
 
@@ -229,10 +237,12 @@ class FileTrack(Track):
 
     def streams(self) -> list[tuple[Path, int]]:
         """Every stream of a file that the track is made of, each once, sorted."""
-        parts = [part for stem in self.stems.values() for part in stem]
-        if self.mixture is not None:
-            parts.append(self.mixture)
-        return sorted({(part.path, part.stream) for part in parts})
+        stems = self._stored().values()
+        return sorted({(part.path, part.stream) for stem in stems for part in stem})
+
+    def _stored(self) -> dict[str, tuple[Part, ...]]:
+        """The stems, and the mixture among them."""
+        return {**self.stems, **({"mixture": (self.mixture,)} if self.mixture else {})}
 
     def _read_stem(self, source: str, start: int, samples: int) -> np.ndarray:
         if source not in self.stems:
@@ -255,14 +265,16 @@ class FileTrack(Track):
         assert self.mixture is not None
         return self._decode_part(self.mixture, start, samples)
 
-    def blocks(self, samples: int) -> Iterator[dict[str, np.ndarray]]:
+    def blocks(
+        self, samples: int, sources: Sequence[str] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """As `Track.blocks`; sources as they are in the files, with any DC."""
-        stems = dict(self.stems)
-        if self.mixture is not None:
-            stems["mixture"] = (self.mixture,)
+        stems = self._stored()
+        if sources is not None:
+            stems = {source: stems[source] for source in sources}
         with ExitStack() as stack:
             readers: dict[tuple[Path, int], AudioReader] = {}
-            for key in self.streams():
+            for key in {(part.path, part.stream) for stem in stems.values() for part in stem}:
                 try:
                     readers[key] = stack.enter_context(open_audio(*key))
                 except AudioFileError as error:
@@ -270,13 +282,12 @@ class FileTrack(Track):
             for start in range(0, self.samples, samples):
                 length = min(samples, self.samples - start)
                 signals = {key: self._next(readers[key], length, start) for key in readers}
-                silence = np.zeros((self.channels, length), np.float32)
                 block = {}
                 for source, parts in stems.items():
-                    block[source] = silence.copy()
+                    block[source] = np.zeros((self.channels, length), np.float32)
                     for part in parts:
                         heard = part.select(signals[part.path, part.stream])
-                        block[source][:, : heard.shape[1]] += heard
+                        block[source] += self._fitted(heard, part, start, length)
                 yield block
 
     def _next(self, reader: AudioReader, samples: int, start: int) -> np.ndarray:
@@ -323,6 +334,10 @@ class FileTrack(Track):
             signal = part.read(start, samples)
         except AudioFileError as error:
             raise DatasetError(f"{self.name}: {error}") from error
+        return self._fitted(signal, part, start, samples)
+
+    def _fitted(self, signal: np.ndarray, part: Part, start: int, samples: int) -> np.ndarray:
+        """What a file gave, as long and wide as the track."""
         if self.pads:
             signal = np.pad(signal, ((0, 0), (0, samples - signal.shape[1])))
             if len(signal) == 1:
@@ -399,7 +414,7 @@ class Dataset(ABC):
                     ",".join(track.sources),
                     ",".join(sorted(track.unknown)),
                 )
-                digest.update(("\t".join(facts) + "\n").encode())
+                digest.update(("\t".join(facts) + "\n").encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from zoo.errors import RecipeError
+from zoo.errors import RecipeError, near
 
 
 class StoppingCheck(Callback):
@@ -25,19 +23,19 @@ class StoppingCheck(Callback):
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Here the values of a validation are there; those of training are not yet."""
-        known = {*trainer.callback_metrics, "train/loss"}
+        known = {*trainer.callback_metrics, "train/loss", "val/sdr"}
         known |= {f"val/sdr_{name}" for name in getattr(pl_module, "sources", ())}
         for stopping in trainer.early_stopping_callbacks:
             name = stopping.monitor
             if name in known or name.startswith("train/") or not stopping.strict:
                 continue
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(known))}"
-            )
+            what = f"EarlyStopping: no value '{name}' is measured."
+            hint = f"there are: {', '.join(sorted(known))}"
             if name == "val/loss":
                 hint = "name the callback ValidationLoss before it"
-            raise RecipeError(f"EarlyStopping: no value '{name}' is measured\nhint: {hint}")
+            else:
+                what += near(name, known)
+            raise RecipeError(f"{what}\nhint: {hint}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the recipe's patience in force again."""

@@ -49,6 +49,8 @@ class Examples(Callback):
             return
         if not trainer.is_global_zero or not isinstance(pl_module, Separator):
             return
+        if not batch.get("mine", True):  # the first track is faulty
+            return
         rate = pl_module.sample_rate or int(batch["rate"])
         signals = self._signals(pl_module, batch, rate)
         try:

@@ -16,13 +16,9 @@ from torch.utils.data import DataLoader
 
 from zoo.data.module import EpochSampler, Format, Segments
 from zoo.data.track import Track
-from zoo.errors import ZooError
+from zoo.errors import NotFinite
 
 N_NAMED = 4  # tracks; a remixed batch of eight examples holds up to 32
-
-
-class NotFinite(ZooError):
-    """A loss or gradient that is infinite or no number at all."""
 
 
 class StopAtNaN(Callback):

@@ -134,7 +134,7 @@ class Rows(Logger):
         reader = csv.DictReader(whole)
         rows = [row for row in reader if (row.get("step") or "").isdigit()]
         if len(whole) < len(lines):
-            self.path.write_text("".join(whole), encoding="utf-8")
+            write_whole(self.path, "".join(whole))
         self._columns = list(reader.fieldnames or self._columns)
         self._rows = [dict(row) for row in rows]
 

@@ -22,6 +22,11 @@ class ValidationLoss(Callback):
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size
+        self._sums: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the tracks of the epoch before."""
+        self._sums = {}
 
     def on_validation_batch_end(
         self,
@@ -32,8 +37,8 @@ class ValidationLoss(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Here averaged weights are in place."""
-        if not isinstance(pl_module, Separator):
+        """Add up the losses of a track, here, where averaged weights are in place."""
+        if not isinstance(pl_module, Separator) or not batch.get("mine", True):
             return
         n = pl_module.segment
         references = batch["references"][0]  # (J, C, T)
@@ -42,12 +47,21 @@ class ValidationLoss(Callback):
         segments = pad(references, (0, missing)).unfold(-1, n, n).permute(2, 0, 1, 3)
         mixtures = pad(mixture, (0, missing)).unfold(-1, n, n).permute(1, 0, 2)
         known = batch["known"].expand(len(segments), -1)
+        sums: dict[str, float] = {}
         for start in range(0, len(segments), self.batch_size):
             part = slice(start, start + self.batch_size)
             with trainer.precision_plugin.val_step_context():
                 losses = pl_module.loss(mixtures[part], segments[part], known[part])
             for name, value in losses.items():
-                pl_module.log(
-                    f"val/{name}", value, on_epoch=True, batch_size=len(mixtures[part]),
-                    sync_dist=True,
-                )  # fmt: skip
+                sums[name] = sums.get(name, 0.0) + float(value) * len(mixtures[part])
+        self._sums[batch["name"]] = len(segments), sums
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over the tracks of all processes, of which one may have none."""
+        if not isinstance(pl_module, Separator):
+            return
+        tracks = dict(pl_module.of_all_processes(list(self._sums.items()))).values()
+        n_segments = sum(n for n, _ in tracks)
+        for name in dict.fromkeys(name for _, sums in tracks for name in sums):
+            total = sum(sums[name] for _, sums in tracks)
+            pl_module.log(f"val/{name}", total / n_segments, sync_dist=True)
