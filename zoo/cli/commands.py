@@ -193,6 +193,49 @@ def info(name: Annotated[str, typer.Argument(help="An architecture or a release.
 
 
 @app.command()
+def leaderboard(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[FOLDER...]", show_default=False)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    source: Annotated[
+        str | None, typer.Option("-s", "--source", help="All that is known of one source.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="SDR, SIR, GNSDR...; the protocol's first by default.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "-f",
+            "--format",
+            click_type=click.Choice(["table", "markdown", "csv"]),
+            help="By the suffix of the output, else a table.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="File to write instead of printing.")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two systems, track by track."),
+    ] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="One page with all.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Box plots, and SDR against cost.")
+    ] = None,
+) -> None:
+    """Compare systems: scores of files and releases, published ones."""
+    from zoo.cli.leaderboard import Request, show_leaderboard
+
+    request = Request(
+        folders or [], dataset, protocol, source, metric, format, output, compare, html, plot
+    )
+    raise typer.Exit(show_leaderboard(request))
+
+
+@app.command()
 def doctor() -> None:
     """What this machine has: Python, torch, device, codecs, services."""
     from zoo.cli.doctor import show_doctor

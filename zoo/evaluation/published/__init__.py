@@ -66,7 +66,7 @@ def _campaign(campaign: str) -> list[Entry]:
         facts = {
             "authors": method["authors"],
             "year": int(campaign[-4:]),
-            "extra_data": method["extra"],
+            "extra_data": method["extra"] if campaign == "sisec2018" else "",
             "source": credit,
             "shared": overlap(dataset, None, dataset) if is_trained and role == "system" else "",
         }
@@ -74,8 +74,12 @@ def _campaign(campaign: str) -> list[Entry]:
         notes = []
         if role == "system" and not is_trained:
             notes.append("learned from no references")
+        if campaign == "sisec2016" and method["extra"] == "yes":
+            notes.append("trained with augmentation")
         if campaign == "sisec2018" and "accompaniment" not in mine:
-            notes.append("vocals scored among four sources; those of others against the rest")
+            notes.append(
+                "its vocals were scored among four sources, those of others against the rest"
+            )
         found.append(
             Entry(
                 dataset, campaign, method["name"], "re-aggregated", role, mine, n_test=50,
