@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from typing import cast
 
@@ -23,9 +24,10 @@ METRICS = ("SDR", "ISR", "SIR", "SAR")
 SOURCES = ("vocals", "drums", "bass", "other", "accompaniment", "mean")
 
 
-def entries() -> list[Entry]:
+@cache
+def entries() -> tuple[Entry, ...]:
     """All of them."""
-    return [*_campaign("sisec2016"), *_campaign("sisec2018"), *_copied()]
+    return (*_campaign("sisec2016"), *_campaign("sisec2018"), *_copied())
 
 
 def table2_frames() -> dict[tuple[str, str], dict[int, list[float]]]:
