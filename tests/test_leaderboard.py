@@ -14,8 +14,8 @@ from zoo.errors import ZooError
 from zoo.evaluation import leaderboard, published, text
 from zoo.evaluation.collecting import collect
 from zoo.evaluation.overlap import overlap
+from zoo.evaluation.roster import SYSTEMS
 from zoo.evaluation.statistics import compare
-from zoo.evaluation.systems import SYSTEMS
 from zoo.scores import TrackScores
 
 

@@ -25,7 +25,7 @@ from zoo.evaluation.collecting import bundled_entries, collect
 from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
 from zoo.evaluation.pooling import Protocol
-from zoo.evaluation.systems import SYSTEMS
+from zoo.evaluation.roster import SYSTEMS
 
 DEFAULT = Path("results/scores")
 STEMS = ("vocals", "drums", "bass", "other")
