@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import ZooError
-from zoo.evaluation import pooling, published, statistics
+from zoo.evaluation import published, statistics
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 from zoo.evaluation.collecting import bundled_entries, collect
 from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
-from zoo.evaluation.pooling import Protocol
 from zoo.evaluation.roster import SYSTEMS
+from zoo.metrics import protocols
+from zoo.metrics.protocols import Protocol
 
 DEFAULT = Path("results/scores")
 STEMS = ("vocals", "drums", "bass", "other")
@@ -145,7 +146,7 @@ def _check(what: str, value: str, known: set[str]) -> None:
 
 
 def _rule(id: str) -> Protocol:
-    return UNSTATED if id == UNSTATED.id else pooling.protocol(id)
+    return UNSTATED if id == UNSTATED.id else protocols.protocol(id)
 
 
 # ------------------------------------------------------------------------------- one board
