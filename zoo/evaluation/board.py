@@ -28,8 +28,8 @@ class Cell:
     """What one system is worth on one source by one metric.
 
     Attributes:
-        value: pooled over the tracks as the protocol says, mostly in dB; NaN: none could be scored.
-        low: of the 95 % interval, bootstrapped over tracks; None where values of tracks are unknown.
+        value: pooled over the tracks as the protocol says, mostly in dB; NaN: nothing was scored.
+        low: of the 95 % interval, bootstrapped over tracks; None where those are not known.
         high: see ``low``.
         n_tracks: tracks with a value.
         n_valid_frames: frames with a value, over all tracks.
@@ -128,13 +128,18 @@ class Board:
         provenance: Provenance | None = None,
         role: Role | None = None,
     ) -> list[Row]:
-        """Rows of one provenance and role, or of all, by their value; those without one last."""
+        """Rows of one provenance and role, or of all, by their value; those without one last.
+
+        Those, in turn, by the mean of the stems, where they have that.
+        """
         metric = metric or self.metrics[0]
 
-        def order(row: Row) -> tuple[bool, float, str]:
-            cell = row.cell(source, metric)
-            value = math.nan if cell is None else cell.value
-            return (math.isnan(value), -value if math.isfinite(value) else 0.0, row.name)
+        def order(row: Row) -> tuple[float, float, str]:
+            values = [cell.value for s in (source, "mean") if (cell := row.cell(s, metric))]
+            first, mean = [*values, -math.inf, -math.inf][:2]
+            if row.cell(source, metric) is None:
+                first, mean = -math.inf, first
+            return -_known(first), -_known(mean), row.name
 
         kept: Sequence[Row] = [
             row
@@ -142,3 +147,7 @@ class Board:
             if provenance in (None, row.provenance) and role in (None, row.role)
         ]
         return sorted(kept, key=order)
+
+
+def _known(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
