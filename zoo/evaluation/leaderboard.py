@@ -25,8 +25,8 @@ from zoo.evaluation.collecting import bundled_entries, collect
 from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
 from zoo.evaluation.roster import SYSTEMS
-from zoo.metrics import protocols
-from zoo.metrics.protocols import Protocol
+from zoo.metrics import rules
+from zoo.metrics.rules import Protocol
 
 DEFAULT = Path("results/scores")
 STEMS = ("vocals", "drums", "bass", "other")
@@ -146,7 +146,7 @@ def _check(what: str, value: str, known: set[str]) -> None:
 
 
 def _rule(id: str) -> Protocol:
-    return UNSTATED if id == UNSTATED.id else protocols.protocol(id)
+    return UNSTATED if id == UNSTATED.id else rules.protocol(id)
 
 
 # ------------------------------------------------------------------------------- one board
