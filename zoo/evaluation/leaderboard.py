@@ -374,9 +374,11 @@ def _notes(dataset: str, protocol: str, rows: Sequence[Row]) -> list[str]:
     shared = overlap(dataset, None, dataset)
     if shared:
         notes.append(f"trained by its usual split: {shared}")
-    roles = {row.role for row in rows}
-    if "oracle" in roles and ("mixture" in roles or protocol == "mir1k"):
+    cells = [c for row in rows for by_metric in row.cells.values() for c in by_metric.values()]
+    if all(cell.of_oracle is None for cell in cells):
+        return notes
+    if protocol == "mir1k" or any(row.role == "mixture" for row in rows):
         notes.append("per cent of the oracle: of the best oracle's gain over the mixture")
-    elif "oracle" in roles:
+    else:
         notes.append("per cent of the oracle: of the best oracle's figure; no mixture was scored")
     return notes

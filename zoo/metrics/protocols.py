@@ -15,8 +15,13 @@ from torch import Tensor
 from zoo.errors import SampleRateError, ZooError
 from zoo.metrics.bsseval import Reader, evaluate
 from zoo.metrics.overall import Overall
-from zoo.metrics.rules import Protocol, Silence, protocol
+from zoo.metrics.rules import ALIASES, IMAGES, PROTOCOLS, Pass, Protocol, Silence, protocol
 from zoo.metrics.sdr import evaluate_sdr
+
+__all__ = [
+    "ALIASES", "PROTOCOLS", "Figures", "Pass", "Protocol", "Silence", "measure", "protocol", "score",
+    "summarise",
+]  # fmt: skip
 
 Frames = dict[str, list[float]]
 Result = dict[str, Any]
