@@ -323,6 +323,27 @@ def test_broken_and_foreign_json(tmp_path):
     assert len(problems) == 2
 
 
+def test_scores_of_validation_tracks_are_no_row_of_the_test(tmp_path):
+    for name, split in (("song 0", "test"), ("song 1", "valid"), ("song 2", "test")):
+        write(tmp_path / "a", name, {"vocals": [1.0]}, split=split)
+    entries, (problem,) = collect([tmp_path])
+    assert entries[0].name == "a" and "system a, valid tracks" in problem
+
+
+def test_doubts_about_estimates_are_said_beside_the_row(tmp_path):
+    write(tmp_path / "a", "x", {"vocals": [1.0]}, doubts=["vocals: late by 64 samples"])
+    write(tmp_path / "a", "y", {"vocals": [1.0]})
+    ((entry,), _) = collect([tmp_path])
+    assert entry.notes == ("1 of 2 tracks look wrong: vocals: late by 64 samples",)
+
+
+def test_ill_conditioned_tracks_are_counted_beside_the_row(tmp_path):
+    write(tmp_path / "a", "x", {"vocals": [1.0]}, rcond=1e-15)
+    write(tmp_path / "a", "y", {"vocals": [1.0]}, rcond=1e-8)
+    ((entry,), _) = collect([tmp_path])
+    assert entry.notes == ("SIR and SAR of 1 of 2 tracks are ill-conditioned",)
+
+
 def test_two_systems_of_one_name_are_told_apart(tmp_path):
     for place in ("x", "y"):
         write(tmp_path / place / "net", "song", {"vocals": [1.0]})

@@ -125,6 +125,9 @@ def _identity(track: TrackScores, place: Path, release: Release | None) -> Ident
         raise ZooError("left out: it names no data set; `zoo evaluate` writes it.")
     name = release.name if release else track.facts.get("system") or place.name
     sha256 = "" if release else str(track.facts.get("sha256") or "")
+    split = track.facts.get("split")
+    if split not in (None, "test"):
+        name = f"{name}, {split} tracks"
     return str(dataset), protocol(str(track.protocol)).id, str(name), sha256
 
 
@@ -187,6 +190,9 @@ def _notes(members: Mapping[str, TrackScores]) -> list[str]:
         notes.append(f"SIR and SAR of {ill} of {len(facts)} tracks are ill-conditioned")
     if any(f.get("silence") == "references" for f in facts):
         notes.append("frames left out by the silence of references alone")
+    doubtful = [f["doubts"] for f in facts if f.get("doubts")]
+    if doubtful:
+        notes.append(f"{len(doubtful)} of {len(facts)} tracks look wrong: {doubtful[0][0]}")
     together = facts[0].get("sources_scored_together")
     if isinstance(together, dict) and len(together.get("vocals") or ()) > 2:
         notes.append("vocals scored among all sources")

@@ -19,8 +19,8 @@ from zoo.metrics.rules import ALIASES, IMAGES, PROTOCOLS, Pass, Protocol, Silenc
 from zoo.metrics.sdr import evaluate_sdr
 
 __all__ = [
-    "ALIASES", "PROTOCOLS", "Figures", "Pass", "Protocol", "Silence", "measure", "protocol", "score",
-    "summarise",
+    "ALIASES", "PROTOCOLS", "Figures", "Pass", "Protocol", "Silence",
+    "measure", "protocol", "score", "summarise",
 ]  # fmt: skip
 
 Frames = dict[str, list[float]]
