@@ -177,7 +177,7 @@ function drawTable() {
       el("div", {}, el("span", { class: `badge ${BADGES[id]}` }, about), el("span", { class: "soft" }, said)))),
     rows.map((row) => (id === "not measured" ? missing(row, ids) : line(row, ids, scale, id === "bound")))));
   at("table").replaceChildren(
-    el("caption", {}, el("span", {}, `${view.source}, ${view.metric}. Systems that the tracks cannot tell apart share a rank, as 1-3. `
+    el("caption", {}, el("span", {}, (view.source ? `${view.source}, ${view.metric}. ` : "") + "Systems that the tracks cannot tell apart share a rank, as 1-3. "
       + "Each group has ranks of its own."), el("span", { id: "hint" }, "Click two rows to compare them track by track.")),
     el("thead", {}, head), ...bodies);
 }
@@ -205,7 +205,7 @@ function field(row, id, scale, bound) {
   const c = cell(row);
   switch (id) {
     case "name": {
-      const notes = [bound ? `${row.role}, ${row.provenance}` : "", row.coverage, ...row.warnings, ...row.notes];
+      const notes = [bound ? `${row.role}, ${row.provenance}` : "", ...row.remarks];
       return el("th", { scope: "row", class: "name" }, row.name, said(notes));
     }
     case "rank": return el("td", { class: "n" }, c?.rank || "\u2013");
@@ -228,7 +228,7 @@ const said = (notes) => el("small", {}, notes.filter(Boolean).join(" \u00b7 "));
 function missing(row, ids) {
   return el("tr", {}, el("td", { class: "pick" }),
     ids.includes("rank") ? el("td", { class: "n" }, "\u2013") : null,
-    el("th", { scope: "row", class: "name" }, row.name, said([...row.warnings, ...row.notes])),
+    el("th", { scope: "row", class: "name" }, row.name, said(row.remarks)),
     el("td", { colspan: ids.length - 1 - ids.includes("rank") }, row.command ? el("code", {}, row.command) : "no command yet"));
 }
 
@@ -280,7 +280,8 @@ function drawPair() {
 
 /** What is known of a row beside its figures. */
 function about(row) {
-  const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["frames with a value", `${c.valid} of ${c.frames}`]] : row.facts;
+  const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["frames with a value", `${c.valid} of ${c.frames}`]] : [...row.facts];
+  if (row.command) facts.push(["to measure it here", el("code", {}, row.command)]);
   if (!facts.length) return [];
   return [el("h3", { class: `is-${letter(row).toLowerCase()}` }, row.name), el("dl", {}, facts.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]))];
 }
@@ -409,7 +410,7 @@ function drawHeat() {
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   paintHeat();
   drawLegend(low, high);
-  at("readout").textContent = `${rows.length} systems, ${order.length} tracks. Point at a cell, or focus the map and use the arrow keys.`;
+  at("readout").textContent = `Point at a cell, or focus the map and use the arrow keys.`;
 }
 
 function paintHeat(marked = false) {
@@ -484,7 +485,7 @@ function drawTabs() {
     tabindex: source === view.source ? 0 : -1, onclick: () => show({ source }),
   }, source));
   at("tabs").replaceChildren(...tabs);
-  at("panel").setAttribute("aria-labelledby", `tab-${view.source}`);
+  at("panel").setAttribute("aria-labelledby", view.source ? `tab-${view.source}` : "tabs");
 }
 
 function drawAll() {
@@ -498,7 +499,7 @@ function drawAll() {
 function show({ index = view.board, source = view.source, metric = view.metric }) {
   if (index !== view.board || !view.metric) view.picked = [];
   view.board = index;
-  view.source = board().sources.includes(source) ? source : board().sources[0];
+  view.source = board().sources.includes(source) ? source : board().sources[0] ?? "";
   const metrics = board().metrics;
   view.metric = metrics.includes(metric) ? metric : metrics[0];
   view.sort = view.metric;
