@@ -376,7 +376,7 @@ function drawBoxes() {
       s.beyond.filter((v) => v >= low - pad && v <= high + pad).map((v) => el("circle", { cx: x(v), cy: y, r: 1.6, fill: "none", stroke: "var(--ink)", "stroke-width": 0.8 })),
       edge(-1), edge(1));
   });
-  place.replaceChildren(el("svg", { width, height: bottom + 20, role: "img",
+  place.replaceChildren(el("svg", { width, height: bottom + 20, viewBox: `0 0 ${width} ${bottom + 20}`, role: "img",
     "aria-label": `Box plots of ${view.metric} over tracks: ` + rows.map((row, i) => `${row.name} ${number(stats[i].q2)}`).join(", ") }, grid, drawn));
 }
 
