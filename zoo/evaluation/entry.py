@@ -40,7 +40,7 @@ class Entry:
         tracks: source -> metric -> track -> figure.
         figures: source -> metric -> value, where no tracks are known.
         n_test: tracks of the whole test; None where unknown.
-        system: name in `systems.SYSTEMS`; empty for others.
+        system: name in `roster.SYSTEMS`; empty for others.
     """
 
     dataset: str

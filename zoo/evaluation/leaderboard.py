@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import ZooError
-from zoo.evaluation import pooling, published, statistics
+from zoo.evaluation import published, statistics
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 from zoo.evaluation.collecting import bundled_entries, collect
 from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
-from zoo.evaluation.pooling import Protocol
-from zoo.evaluation.systems import SYSTEMS
+from zoo.evaluation.roster import SYSTEMS
+from zoo.metrics import protocols
+from zoo.metrics.protocols import Protocol
 
 DEFAULT = Path("results/scores")
 STEMS = ("vocals", "drums", "bass", "other")
@@ -63,7 +64,8 @@ def load(
         folders: of score files, at any depth; none: ``results/scores``, where there is one.
         dataset: only its boards.
         protocol: only its boards; an id or an alias.
-        metrics: only these columns, which saves their intervals; None: all.
+        metrics: only these columns, which saves the intervals of others; none of them: the first
+            of each board; None: all.
 
     Returns:
         The boards, and a sentence for everything that was left out of them.
@@ -113,9 +115,18 @@ def boards(
     return sorted(found, key=order)
 
 
+def with_tracks(board: Board) -> list[Row]:
+    """Rows that can be compared, since values of their tracks are known."""
+    return [
+        row
+        for row in board.rows
+        if any(cell.tracks for by_metric in row.cells.values() for cell in by_metric.values())
+    ]
+
+
 def find(board: Board, name: str) -> list[Row]:
-    """Rows with cells that a name means: exactly, or as part of their names."""
-    rows = [row for row in board.rows if row.cells]
+    """Rows with known tracks that a name means: exactly, or as part of their names."""
+    rows = with_tracks(board)
     exact = [row for row in rows if name.casefold() in _names(row)]
     return exact or [row for row in rows if name.casefold() in row.name.casefold()]
 
@@ -135,7 +146,7 @@ def _check(what: str, value: str, known: set[str]) -> None:
 
 
 def _rule(id: str) -> Protocol:
-    return UNSTATED if id == UNSTATED.id else pooling.protocol(id)
+    return UNSTATED if id == UNSTATED.id else protocols.protocol(id)
 
 
 # ------------------------------------------------------------------------------- one board
@@ -148,7 +159,9 @@ def _board(
     present = {m for e in entries for by in (*e.tracks.values(), *e.figures.values()) for m in by}
     columns = [m for m in rule.metrics if m in present] or list(rule.metrics[:1])
     columns += sorted(present - set(columns))
-    wanted = [m for m in columns if metrics is None or {m, label(rule, m)} & set(metrics)]
+    wanted = columns if metrics is None else columns[:1]
+    if metrics:
+        wanted = [m for m in columns if {m, label(rule, m)} & set(metrics)]
     rows = [_row(entry, rule, wanted) for entry in entries]
     rows = _with_means(rows, [label(rule, m) for m in rule.metrics])
     rows = _with_seeds(rows)
@@ -291,6 +304,8 @@ def _ranked(rows: Sequence[Row], entries: Sequence[Entry], metric: str) -> list[
         for source in {source for k in members for source in rows[k].cells} - {MEAN}:
             cells = {k: rows[k].cell(source, metric) for k in members}
             known = {k: c for k, c in cells.items() if c and c.tracks and not math.isnan(c.value)}
+            if len(known) < 2:
+                continue
             ranks = statistics.ranks(
                 [cell.tracks or {} for cell in known.values()],
                 [cell.seed_spread or 0.0 for cell in known.values()],
@@ -359,8 +374,9 @@ def _notes(dataset: str, protocol: str, rows: Sequence[Row]) -> list[str]:
     shared = overlap(dataset, None, dataset)
     if shared:
         notes.append(f"trained by its usual split: {shared}")
-    if any(row.role == "mixture" for row in rows) or protocol == "mir1k":
+    roles = {row.role for row in rows}
+    if "oracle" in roles and ("mixture" in roles or protocol == "mir1k"):
         notes.append("per cent of the oracle: of the best oracle's gain over the mixture")
-    elif any(row.role == "oracle" for row in rows):
+    elif "oracle" in roles:
         notes.append("per cent of the oracle: of the best oracle's figure; no mixture was scored")
     return notes

@@ -52,11 +52,11 @@ def interval(
     counts = _counts(n, seed)
     if pool == "median":
         order = np.argsort(values, kind="stable")
-        ranked, upto = values[order], np.cumsum(counts[:, order], axis=1)
-        middle = [ranked[(upto > k).argmax(1)] for k in _middle(n)]
+        ranked, upto = values[order], counts[order].cumsum(0, dtype=counts.dtype)
+        middle = [ranked[(upto <= k).sum(0)] for k in _middle(n)]
         return _bounds((middle[0] + middle[1]) / 2)
-    shares = counts * (weights if pool == "weighted" and weights is not None else np.ones(n))
-    return _bounds(shares @ values / shares.sum(1))
+    weighing = weights if pool == "weighted" and weights is not None else np.ones(n)
+    return _bounds((weighing * values) @ counts / (weighing @ counts))
 
 
 def interval_of_frames(tracks: Sequence[Array], seed: int = 0) -> tuple[float, float]:
@@ -71,18 +71,18 @@ def interval_of_frames(tracks: Sequence[Array], seed: int = 0) -> tuple[float, f
     ranked = np.sort(np.concatenate(tracks))
     # Frames of a track that are no larger than each of all frames: (tracks, frames).
     upto = np.stack([np.searchsorted(np.sort(track), ranked, side="right") for track in tracks])
-    totals = counts @ upto[:, -1]
+    totals = upto[:, -1] @ counts
     middle = [ranked[_crossing(counts, upto, k)] for k in _middle(totals)]
     return _bounds((middle[0] + middle[1]) / 2)
 
 
-def _crossing(counts: NDArray[np.int32], upto: NDArray[Any], k: NDArray[Any]) -> NDArray[np.intp]:
+def _crossing(counts: NDArray[Any], upto: NDArray[Any], k: NDArray[Any]) -> NDArray[np.intp]:
     """First frame of each resample that more than k frames are no larger than, by bisection."""
-    first = np.zeros(len(counts), dtype=np.intp)
-    last = np.full(len(counts), upto.shape[1] - 1)
+    first = np.zeros(counts.shape[1], dtype=np.intp)
+    last = np.full(counts.shape[1], upto.shape[1] - 1)
     while (first < last).any():
         half = (first + last) // 2
-        enough = np.einsum("rt,tr->r", counts, upto[:, half]) > k
+        enough = (counts * upto[:, half]).sum(0) > k
         first, last = np.where(enough, first, half + 1), np.where(enough, half, last)
     return first
 
@@ -99,11 +99,13 @@ def _bounds(figures: Array) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=4)
-def _counts(n: int, seed: int) -> NDArray[np.int32]:
-    """``(resamples, n)``: how often each of n tracks is drawn in each resample."""
+def _counts(n: int, seed: int) -> NDArray[Any]:
+    """``(n, resamples)``: how often each of n tracks is drawn in each resample."""
     drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
-    flat = np.bincount((drawn + n * np.arange(RESAMPLES)[:, None]).ravel(), minlength=RESAMPLES * n)
-    return flat.reshape(RESAMPLES, n).astype(np.int32)
+    flat = np.bincount((RESAMPLES * drawn + np.arange(RESAMPLES)[:, None]).ravel())
+    counts = np.zeros(n * RESAMPLES, dtype=np.int16 if n < 2**15 else np.int32)
+    counts[: len(flat)] = flat
+    return counts.reshape(n, RESAMPLES)
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,8 @@ def ranks(
     better, worse = [0] * n, [0] * n
     for (i, j), d, p, leaning in zip(pairs, differences, holm(p_values), leanings, strict=True):
         margin = max(margins[i], margins[j]) if margins else 0.0
-        if p < SEPARABLE and leaning and abs(np.median(d)) >= margin:
+        is_moved = abs(np.median(d)) > margin + 1e-9 if len(d) else False
+        if p < SEPARABLE and leaning and is_moved:
             winner, loser = (i, j) if leaning > 0 else (j, i)
             better[loser] += 1
             worse[winner] += 1
