@@ -17,6 +17,7 @@ from typing import Any
 from zoo import __version__
 from zoo.errors import MissingPackage
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
+from zoo.evaluation.text import remarks
 from zoo.files import write_whole
 
 TITLE = "Music separation leaderboards"
@@ -144,7 +145,7 @@ def _row(number: int, row: Row, tracks: Sequence[str]) -> dict[str, Any]:
         "name": row.name,
         "provenance": row.provenance,
         "role": row.role,
-        "remarks": _remarks(row),
+        "remarks": remarks(row),
         "facts": [
             [name, _fact(k, row.facts[k])] for k, name in FACTS.items() if _said(row.facts, k)
         ],
@@ -172,20 +173,6 @@ def _cell(cell: Cell, tracks: Sequence[str]) -> dict[str, Any]:
         "spread": _finite(cell.seed_spread),
         "tracks": None if not values else [_finite(values.get(track)) for track in tracks],
     }
-
-
-def _remarks(row: Row) -> list[str]:
-    """What stands beside the name, since the figures mean less without it."""
-    extra = str(row.facts.get("extra_data") or "no")
-    known = [
-        row.coverage,
-        str(row.facts.get("shared") or ""),
-        ""
-        if extra in ("no", "none", "oracle")
-        else f"more training data{extra.removeprefix('yes')}",
-        *row.notes,
-    ]
-    return [remark for remark in known if remark]
 
 
 def _fact(key: str, value: Any) -> str:

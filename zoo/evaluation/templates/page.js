@@ -61,7 +61,7 @@ function bootstrap(values, resamples = 5000) {
     medians[i] = quantile(drawn.sort(), 0.5);
   }
   medians.sort();
-  return [quantile(medians, 0.025), quantile(medians, 0.975)];
+  return [0.025, 0.975].map((q) => medians[Math.round((resamples - 1) * q)]);
 }
 
 /** Complementary error function, within 1.2e-7 of its value (Chebyshev fit, Numerical Recipes). */
@@ -442,7 +442,7 @@ function paintHeat(marked = false) {
 }
 
 function drawLegend(low, high) {
-  const width = 220, n = 44;
+  const width = 180, n = 40;
   const x = (v) => 10 + ((v - low) / (high - low || 1)) * (width - 20);
   at("legend").replaceChildren(el("svg", { width: width + 150, height: 30, role: "img", "aria-label": `Colours from ${number(low, 1)} (dark blue) to ${number(high, 1)} (yellow)` },
     Array.from({ length: n }, (_, i) => el("rect", { x: 10 + (i * (width - 20)) / n, width: (width - 20) / n + 0.5, height: 10, fill: cividis((i + 0.5) / n) })),
@@ -480,12 +480,16 @@ function heatEvents() {
 // ---- the page ----------------------------------------------------------------------------------
 
 function drawTabs() {
-  const tabs = board().sources.map((source) => el("button", {
-    type: "button", role: "tab", id: `tab-${source}`, "aria-controls": "panel", "aria-selected": String(source === view.source),
-    tabindex: source === view.source ? 0 : -1, onclick: () => show({ source }),
-  }, source));
-  at("tabs").replaceChildren(...tabs);
-  at("panel").setAttribute("aria-labelledby", view.source ? `tab-${view.source}` : "tabs");
+  at("tabs").replaceChildren(...board().sources.map((source, i) => el("button", {
+    type: "button", role: "tab", id: `tab-${i}`, "aria-controls": "panel", "aria-selected": String(source === view.source),
+    tabindex: source === view.source ? 0 : -1, onclick: () => openTab(i),
+  }, source)));
+  at("panel").setAttribute("aria-labelledby", view.source ? `tab-${board().sources.indexOf(view.source)}` : "tabs");
+}
+
+function openTab(i) {
+  show({ source: board().sources[i] });
+  at(`tab-${i}`).focus();
 }
 
 function drawAll() {
@@ -522,12 +526,17 @@ function start() {
     const to = { ArrowRight: (i + 1) % n, ArrowLeft: (i + n - 1) % n, Home: 0, End: n - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    show({ source: board().sources[to] });
-    at(`tab-${view.source}`).focus();
+    openTab(to);
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") clearPair(); });
   heatEvents();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const [event, on] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => { // the canvas is no style sheet's: it is painted anew on white
+      document.documentElement.classList.toggle("printing", on);
+      drawHeat();
+    });
+  }
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawBoxes(); drawHeat(); } });
   const asked = new URLSearchParams(location.hash.slice(1));
