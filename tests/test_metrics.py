@@ -8,7 +8,8 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.metrics.bsseval import bss_eval
-from zoo.metrics.protocols import PROTOCOLS, score, summarise
+from zoo.metrics.protocols import score, summarise
+from zoo.metrics.rules import PROTOCOLS
 from zoo.metrics.sdr import framewise_sdr
 
 

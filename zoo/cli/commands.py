@@ -283,7 +283,7 @@ def leaderboard(
     ] = None,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="One page with all.")] = None,
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Box plots, and SDR against cost.")
+        str | None, typer.Option(metavar="FOLDER", help="Box plots, and SDR against cost.")
     ] = None,
 ) -> None:
     """Compare systems: scores of files and releases, published ones."""

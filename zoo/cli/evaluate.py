@@ -16,7 +16,7 @@ from zoo.data import open_dataset
 from zoo.errors import RecipeError
 from zoo.evaluation.run import Outcome, Run, summarise
 from zoo.metrics.projection import ILL_CONDITIONED
-from zoo.metrics.protocols import Protocol
+from zoo.metrics.rules import Protocol
 
 
 @dataclass

@@ -16,7 +16,7 @@ from zoo.errors import ZooError
 from zoo.evaluation.board import Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
 from zoo.evaluation.overlap import overlap
-from zoo.metrics.protocols import Protocol, protocol
+from zoo.metrics.rules import Protocol, protocol
 from zoo.release import SCORES, Release, bundled
 from zoo.scores import TrackScores
 

@@ -25,8 +25,8 @@ from zoo.evaluation.collecting import bundled_entries, collect
 from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
 from zoo.evaluation.roster import SYSTEMS
-from zoo.metrics import protocols
-from zoo.metrics.protocols import Protocol
+from zoo.metrics import rules
+from zoo.metrics.rules import Protocol
 
 DEFAULT = Path("results/scores")
 STEMS = ("vocals", "drums", "bass", "other")
@@ -146,7 +146,7 @@ def _check(what: str, value: str, known: set[str]) -> None:
 
 
 def _rule(id: str) -> Protocol:
-    return UNSTATED if id == UNSTATED.id else protocols.protocol(id)
+    return UNSTATED if id == UNSTATED.id else rules.protocol(id)
 
 
 # ------------------------------------------------------------------------------- one board
@@ -374,9 +374,11 @@ def _notes(dataset: str, protocol: str, rows: Sequence[Row]) -> list[str]:
     shared = overlap(dataset, None, dataset)
     if shared:
         notes.append(f"trained by its usual split: {shared}")
-    roles = {row.role for row in rows}
-    if "oracle" in roles and ("mixture" in roles or protocol == "mir1k"):
+    cells = [c for row in rows for by_metric in row.cells.values() for c in by_metric.values()]
+    if all(cell.of_oracle is None for cell in cells):
+        return notes
+    if protocol == "mir1k" or any(row.role == "mixture" for row in rows):
         notes.append("per cent of the oracle: of the best oracle's gain over the mixture")
-    elif "oracle" in roles:
+    else:
         notes.append("per cent of the oracle: of the best oracle's figure; no mixture was scored")
     return notes

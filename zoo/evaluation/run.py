@@ -29,7 +29,7 @@ from zoo.data.track import Split, Track, check_split
 from zoo.errors import DatasetError, MissingPackage, ZooError
 from zoo.evaluation.systems import System, choose, resolve
 from zoo.evaluation.track import Task, file_name, score_track
-from zoo.metrics.protocols import Silence, protocol
+from zoo.metrics.rules import Silence, protocol
 from zoo.scores import TrackScores
 from zoo.separator import Separator
 from zoo.stems import sweep, versions

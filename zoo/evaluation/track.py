@@ -19,7 +19,8 @@ from zoo.data.track import Track
 from zoo.errors import DatasetError, SilenceError, ZooError
 from zoo.evaluation.doubts import Doubts
 from zoo.evaluation.systems import System, choose
-from zoo.metrics.protocols import Protocol, Silence, measure
+from zoo.metrics.protocols import measure
+from zoo.metrics.rules import Protocol, Silence
 from zoo.scores import TrackScores
 from zoo.stems import together
 
