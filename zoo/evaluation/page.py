@@ -17,11 +17,20 @@ from typing import Any
 from zoo import __version__
 from zoo.errors import MissingPackage
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
+from zoo.evaluation.text import remarks
 from zoo.files import write_whole
 
 TITLE = "Music separation leaderboards"
 DECIMALS = 5  # as in score files
 IN_DECIBELS = ("SDR", "ISR", "SIR", "SAR", "SNR", "PES")  # and what ends so: NSDR, SI-SDR
+
+CITATIONS = {
+    "sisec2016": "SiSEC 2016: A. Liutkus et al., “The 2016 Signal Separation Evaluation Campaign”, "
+    "LVA/ICA 2017.",
+    "sisec2018": "SiSEC 2018: F.-R. Stöter, A. Liutkus, N. Ito, “The 2018 Signal Separation "
+    "Evaluation Campaign”, LVA/ICA 2018.",
+}
+"""Protocol -> whom to thank where figures of its campaign are shown."""
 
 FACTS = {
     "authors": "authors", "year": "year", "trained_on": "trained on", "release": "release",
@@ -136,10 +145,10 @@ def _row(number: int, row: Row, tracks: Sequence[str]) -> dict[str, Any]:
         "name": row.name,
         "provenance": row.provenance,
         "role": row.role,
-        "coverage": row.coverage,
-        "warnings": _warnings(row.facts),
-        "notes": row.notes,
-        "facts": [[name, str(row.facts[k])] for k, name in FACTS.items() if _said(row.facts, k)],
+        "remarks": remarks(row),
+        "facts": [
+            [name, _fact(k, row.facts[k])] for k, name in FACTS.items() if _said(row.facts, k)
+        ],
         "command": row.command,
         "parameters": None if parameters is None else int(parameters),
         "cost": _finite(row.cost),
@@ -166,18 +175,8 @@ def _cell(cell: Cell, tracks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _warnings(facts: Mapping[str, Any]) -> list[str]:
-    """What stands beside the name of a row, since its figures mean less without it."""
-    found = []
-    if shared := facts.get("shared"):
-        found.append(f"Artists in both training and test: {_listed(shared)}.")
-    if extra := facts.get("extra_data"):
-        found.append("More training data." if extra is True else f"More training data: {extra}.")
-    return found
-
-
-def _listed(names: Any) -> str:
-    return names if isinstance(names, str) else ", ".join(map(str, names))
+def _fact(key: str, value: Any) -> str:
+    return str(value)[:12] if key == "sha256" else str(value)
 
 
 def _said(facts: Mapping[str, Any], key: str) -> bool:
@@ -196,9 +195,16 @@ def _printed(row: Row, source: str, metric: str) -> str:
 def _sources(boards: Sequence[Board]) -> list[str]:
     """Where published figures come from, each once, in the order of the rows."""
     named = dict.fromkeys(
-        str(row.facts["source"])
+        source
         for board in boards
         for row in board.rows
         if _said(row.facts, "source")
+        for source in str(row.facts["source"]).split("; ")
     )
-    return [f"Published figures: {'; '.join(named)}."] if named else []
+    cited = [
+        CITATIONS[board.protocol]
+        for board in boards
+        if board.protocol in CITATIONS and any(r.provenance == "re-aggregated" for r in board.rows)
+    ]
+    credit = [f"Published figures: {'; '.join(named)}. Cite the authors of a row for the row."]
+    return [*cited, *credit] if named else cited

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,6 +97,8 @@ def spread(board: Board) -> Figure | None:
         source.
     """
     metric = board.metrics[0]
+    if not board.sources:
+        return None
     rows = [row for row in _in_order(board) if any(_values(row, s, metric) for s in board.sources)]
     if not rows:
         return None
@@ -104,19 +106,12 @@ def spread(board: Board) -> Figure | None:
     figure = pictures.blank(width, 1.1 + 0.22 * len(rows), board.title)
     axes = figure.subplots(1, len(board.sources), sharey=True, squeeze=False)[0]
     for ax, source in zip(axes, board.sources, strict=True):
-        for place, row in enumerate(rows):
-            values = _values(row, source, metric)
-            if values:
-                ax.boxplot(
-                    [values], positions=[place], orientation="horizontal", widths=0.6,
-                    patch_artist=True, manage_ticks=False,
-                    boxprops={
-                        "facecolor": SHADES[row.provenance], "linewidth": 0.8,
-                        "hatch": "" if row.role == "system" else HATCH,
-                    },
-                    medianprops={"color": "black", "linewidth": 1.6},
-                    flierprops={"marker": "o", "markersize": 2.2, "markeredgewidth": 0.6},
-                )  # fmt: skip
+        _boxes(
+            ax,
+            {k: row for k, row in enumerate(rows) if _values(row, source, metric)},
+            source,
+            metric,
+        )
         _trim(ax, [_values(row, source, metric) for row in rows])
         ax.set_title(source, loc="left", fontsize=11)
         ax.set_xlabel(_label(metric))
@@ -128,6 +123,19 @@ def spread(board: Board) -> Figure | None:
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     _legend(figure, rows)
     return figure
+
+
+def _boxes(ax: Axes, rows: Mapping[int, Row], source: str, metric: str) -> None:
+    if not rows:
+        return
+    drawn = ax.boxplot(
+        [_values(row, source, metric) for row in rows.values()], positions=list(rows),
+        orientation="horizontal", widths=0.6, patch_artist=True, manage_ticks=False,
+        boxprops={"linewidth": 0.8}, medianprops={"color": "black", "linewidth": 1.6},
+        flierprops={"marker": "o", "markersize": 2.2, "markeredgewidth": 0.6},
+    )  # fmt: skip
+    for box, row in zip(drawn["boxes"], rows.values(), strict=True):
+        box.set(facecolor=SHADES[row.provenance], hatch="" if row.role == "system" else HATCH)
 
 
 def cost(board: Board) -> Figure | None:
@@ -200,7 +208,7 @@ def _place_labels(ax: Axes, renderer: Any) -> None:
     room = ax.get_window_extent(renderer)
     for name, at in sorted(marks, key=lambda mark: -mark[1][1]):
         text = ax.text(0, 0, name, fontsize=LABEL_SIZE)
-        size = text.get_window_extent(renderer).size
+        size = text.get_window_extent(renderer).size + [4 * dots, 0]  # air between two names
         text.remove()
 
         def around(offset: tuple[float, float], at: Any = at, size: Any = size) -> Bbox:
@@ -216,7 +224,8 @@ def _place_labels(ax: Axes, renderer: Any) -> None:
         taken.append(around(offset))
         far = math.hypot(*offset) >= LEADER
         ax.annotate(
-            name, tuple(ax.transData.inverted().transform(at)), xytext=offset, textcoords="offset points",
+            name, tuple(ax.transData.inverted().transform(at)), xytext=offset,
+            textcoords="offset points",
             fontsize=LABEL_SIZE, va="center_baseline",
             ha={1: "left", 0: "center", -1: "right"}[int(np.sign(offset[0]))],
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "grey", "shrinkB": 4} if far
@@ -298,6 +307,7 @@ def _shortened(name: str) -> str:
 
 def _svg(figure: Figure) -> str:
     """The figure as an element of HTML; names in it are escaped."""
+    figure.set_layout_engine("none")  # it was laid out for the PNG
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()

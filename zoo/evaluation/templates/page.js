@@ -61,7 +61,7 @@ function bootstrap(values, resamples = 5000) {
     medians[i] = quantile(drawn.sort(), 0.5);
   }
   medians.sort();
-  return [quantile(medians, 0.025), quantile(medians, 0.975)];
+  return [0.025, 0.975].map((q) => medians[Math.round((resamples - 1) * q)]);
 }
 
 /** Complementary error function, within 1.2e-7 of its value (Chebyshev fit, Numerical Recipes). */
@@ -177,7 +177,7 @@ function drawTable() {
       el("div", {}, el("span", { class: `badge ${BADGES[id]}` }, about), el("span", { class: "soft" }, said)))),
     rows.map((row) => (id === "not measured" ? missing(row, ids) : line(row, ids, scale, id === "bound")))));
   at("table").replaceChildren(
-    el("caption", {}, el("span", {}, `${view.source}, ${view.metric}. Systems that the tracks cannot tell apart share a rank, as 1-3. `
+    el("caption", {}, el("span", {}, (view.source ? `${view.source}, ${view.metric}. ` : "") + "Systems that the tracks cannot tell apart share a rank, as 1-3. "
       + "Each group has ranks of its own."), el("span", { id: "hint" }, "Click two rows to compare them track by track.")),
     el("thead", {}, head), ...bodies);
 }
@@ -205,7 +205,7 @@ function field(row, id, scale, bound) {
   const c = cell(row);
   switch (id) {
     case "name": {
-      const notes = [bound ? `${row.role}, ${row.provenance}` : "", row.coverage, ...row.warnings, ...row.notes];
+      const notes = [bound ? `${row.role}, ${row.provenance}` : "", ...row.remarks];
       return el("th", { scope: "row", class: "name" }, row.name, said(notes));
     }
     case "rank": return el("td", { class: "n" }, c?.rank || "\u2013");
@@ -228,7 +228,7 @@ const said = (notes) => el("small", {}, notes.filter(Boolean).join(" \u00b7 "));
 function missing(row, ids) {
   return el("tr", {}, el("td", { class: "pick" }),
     ids.includes("rank") ? el("td", { class: "n" }, "\u2013") : null,
-    el("th", { scope: "row", class: "name" }, row.name, said([...row.warnings, ...row.notes])),
+    el("th", { scope: "row", class: "name" }, row.name, said(row.remarks)),
     el("td", { colspan: ids.length - 1 - ids.includes("rank") }, row.command ? el("code", {}, row.command) : "no command yet"));
 }
 
@@ -280,7 +280,8 @@ function drawPair() {
 
 /** What is known of a row beside its figures. */
 function about(row) {
-  const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["frames with a value", `${c.valid} of ${c.frames}`]] : row.facts;
+  const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["frames with a value", `${c.valid} of ${c.frames}`]] : [...row.facts];
+  if (row.command) facts.push(["to measure it here", el("code", {}, row.command)]);
   if (!facts.length) return [];
   return [el("h3", { class: `is-${letter(row).toLowerCase()}` }, row.name), el("dl", {}, facts.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]))];
 }
@@ -375,7 +376,7 @@ function drawBoxes() {
       s.beyond.filter((v) => v >= low - pad && v <= high + pad).map((v) => el("circle", { cx: x(v), cy: y, r: 1.6, fill: "none", stroke: "var(--ink)", "stroke-width": 0.8 })),
       edge(-1), edge(1));
   });
-  place.replaceChildren(el("svg", { width, height: bottom + 20, role: "img",
+  place.replaceChildren(el("svg", { width, height: bottom + 20, viewBox: `0 0 ${width} ${bottom + 20}`, role: "img",
     "aria-label": `Box plots of ${view.metric} over tracks: ` + rows.map((row, i) => `${row.name} ${number(stats[i].q2)}`).join(", ") }, grid, drawn));
 }
 
@@ -409,7 +410,7 @@ function drawHeat() {
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   paintHeat();
   drawLegend(low, high);
-  at("readout").textContent = `${rows.length} systems, ${order.length} tracks. Point at a cell, or focus the map and use the arrow keys.`;
+  at("readout").textContent = `Point at a cell, or focus the map and use the arrow keys.`;
 }
 
 function paintHeat(marked = false) {
@@ -441,7 +442,7 @@ function paintHeat(marked = false) {
 }
 
 function drawLegend(low, high) {
-  const width = 220, n = 44;
+  const width = 180, n = 40;
   const x = (v) => 10 + ((v - low) / (high - low || 1)) * (width - 20);
   at("legend").replaceChildren(el("svg", { width: width + 150, height: 30, role: "img", "aria-label": `Colours from ${number(low, 1)} (dark blue) to ${number(high, 1)} (yellow)` },
     Array.from({ length: n }, (_, i) => el("rect", { x: 10 + (i * (width - 20)) / n, width: (width - 20) / n + 0.5, height: 10, fill: cividis((i + 0.5) / n) })),
@@ -479,12 +480,16 @@ function heatEvents() {
 // ---- the page ----------------------------------------------------------------------------------
 
 function drawTabs() {
-  const tabs = board().sources.map((source) => el("button", {
-    type: "button", role: "tab", id: `tab-${source}`, "aria-controls": "panel", "aria-selected": String(source === view.source),
-    tabindex: source === view.source ? 0 : -1, onclick: () => show({ source }),
-  }, source));
-  at("tabs").replaceChildren(...tabs);
-  at("panel").setAttribute("aria-labelledby", `tab-${view.source}`);
+  at("tabs").replaceChildren(...board().sources.map((source, i) => el("button", {
+    type: "button", role: "tab", id: `tab-${i}`, "aria-controls": "panel", "aria-selected": String(source === view.source),
+    tabindex: source === view.source ? 0 : -1, onclick: () => openTab(i),
+  }, source)));
+  at("panel").setAttribute("aria-labelledby", view.source ? `tab-${board().sources.indexOf(view.source)}` : "tabs");
+}
+
+function openTab(i) {
+  show({ source: board().sources[i] });
+  at(`tab-${i}`).focus();
 }
 
 function drawAll() {
@@ -498,7 +503,7 @@ function drawAll() {
 function show({ index = view.board, source = view.source, metric = view.metric }) {
   if (index !== view.board || !view.metric) view.picked = [];
   view.board = index;
-  view.source = board().sources.includes(source) ? source : board().sources[0];
+  view.source = board().sources.includes(source) ? source : board().sources[0] ?? "";
   const metrics = board().metrics;
   view.metric = metrics.includes(metric) ? metric : metrics[0];
   view.sort = view.metric;
@@ -521,12 +526,17 @@ function start() {
     const to = { ArrowRight: (i + 1) % n, ArrowLeft: (i + n - 1) % n, Home: 0, End: n - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    show({ source: board().sources[to] });
-    at(`tab-${view.source}`).focus();
+    openTab(to);
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") clearPair(); });
   heatEvents();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const [event, on] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => { // the canvas is no style sheet's: it is painted anew on white
+      document.documentElement.classList.toggle("printing", on);
+      drawHeat();
+    });
+  }
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawBoxes(); drawHeat(); } });
   const asked = new URLSearchParams(location.hash.slice(1));
