@@ -121,17 +121,26 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _figure(n_panels: int, title: str | None, panel: float = 1.7) -> Figure:
+def blank(width: float, height: float, title: str | None = None) -> Figure:
+    """An empty figure of so many inches.
+
+    Raises:
+        MissingPackage: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackage(
             "pictures need matplotlib, which is not installed: pip install matplotlib."
         ) from error
-    figure = Figure(figsize=(9, 1.2 + panel * n_panels), dpi=100, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     if title:
         figure.suptitle(title, fontsize=12)
     return figure
+
+
+def _figure(n_panels: int, title: str | None, panel: float = 1.7) -> Figure:
+    return blank(9, 1.2 + panel * n_panels, title)
 
 
 def _edges(rate: int) -> np.ndarray:

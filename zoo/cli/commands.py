@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -158,6 +159,65 @@ def separate(
 
 
 @app.command()
+def evaluate(
+    systems: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME=]SYSTEM...", show_default=False),
+    ],
+    dataset: Annotated[str, typer.Option("--data", help="Id of the data set, such as mir1k.")],
+    root: Annotated[
+        str | None, typer.Option(help="Its folder; else $ZOO_DATA/ID, else data/ID.")
+    ] = None,
+    arguments: Annotated[
+        str, typer.Option(help="Of the data set, as a recipe has them: '{test: sample}'.")
+    ] = "{}",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="sisec2016, sisec2018, v4-pooled, usdr, mir1k, si-sdr or projet."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(click_type=click.Choice(["train", "valid", "test"]), help="Of the data.")
+    ] = "test",
+    quick: Annotated[bool, typer.Option("--quick", help="SDR alone.")] = False,
+    silence: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(["museval", "references"]),
+            help="Frames without a score: where anything is silent, or the source's reference.",
+        ),
+    ] = "museval",
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder of the score files.")
+    ] = "results/scores",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks.")] = None,
+    jobs: Annotated[
+        int, typer.Option(help="Processes, of one thread each; -1: one for each core.")
+    ] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask cluster that scores instead.")
+    ] = None,
+    keep_stems: Annotated[
+        bool, typer.Option("--keep-stems", help="Write the estimates beside the scores.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="For models: auto, cpu, cuda, mps...")] = "cpu",
+    progress: Annotated[
+        str, typer.Option(click_type=click.Choice(KINDS), help="How it is shown.")
+    ] = "auto",
+) -> None:
+    """Score releases, checkpoints, folders of estimates, oracle:irm1, oracle:mwf..., mixture."""
+    from zoo.cli.evaluate import Request, evaluate_systems
+
+    request = Request(
+        systems, dataset, root, arguments, protocol, split, progress,
+        {
+            "sdr_only": quick, "silence": silence, "output": Path(output), "limit": limit,
+            "jobs": jobs, "scheduler": scheduler, "keep_stems": keep_stems, "device": device,
+        },
+    )  # fmt: skip
+    raise typer.Exit(evaluate_systems(request))
+
+
+@app.command()
 def demo(
     model: ModelOption = None,
     output: Annotated[
@@ -190,6 +250,49 @@ def info(name: Annotated[str, typer.Argument(help="An architecture or a release.
     from zoo.cli.catalog import show_info
 
     show_info(name)
+
+
+@app.command()
+def leaderboard(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[FOLDER...]", show_default=False)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    source: Annotated[
+        str | None, typer.Option("-s", "--source", help="All that is known of one source.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="SDR, SIR, GNSDR...; the protocol's first by default.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "-f",
+            "--format",
+            click_type=click.Choice(["table", "markdown", "csv"]),
+            help="By the suffix of the output, else a table.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="File to write instead of printing.")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two systems, track by track."),
+    ] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="One page with all.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Box plots, and SDR against cost.")
+    ] = None,
+) -> None:
+    """Compare systems: scores of files and releases, published ones."""
+    from zoo.cli.leaderboard import Request, show_leaderboard
+
+    request = Request(
+        folders or [], dataset, protocol, source, metric, format, output, compare, html, plot
+    )
+    raise typer.Exit(show_leaderboard(request))
 
 
 @app.command()

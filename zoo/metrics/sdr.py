@@ -6,8 +6,16 @@ The three error terms of that family add up to estimate minus reference, so its 
 Reference: Vincent et al., "First stereo audio source separation evaluation campaign", ICA 2007.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from zoo.metrics.bsseval import n_frames
 
 
 def framewise_sdr(references: Tensor, estimates: Tensor, frame: int) -> Tensor:
@@ -38,3 +46,43 @@ def sounding(signals: Tensor, frame: int) -> Tensor:
     """
     frame = min(frame, signals.shape[-1])
     return (signals.sum(1).unfold(-1, frame, frame) != 0).any(-1)
+
+
+def evaluate_sdr(
+    read: Callable[[int, int], tuple[Tensor, Tensor]],
+    n_samples: int,
+    window: int,
+    hop: int,
+    *,
+    groupings: Sequence[Tensor],
+    silence: str = "museval",
+) -> list[list[NDArray[np.float64]]]:
+    """SDR alone, of several systems under several groupings: `zoo.metrics.bsseval.evaluate`'s.
+
+    Returns:
+        A list per grouping with ``(G, F)`` per system.
+    """
+    frames: list[list[Tensor]] = [[] for _ in groupings]
+    for k in range(n_frames(n_samples, window, hop)):
+        references, estimates = read(k * hop, min(k * hop + window, n_samples))
+        signals = torch.cat([references[None].double(), estimates.double()])
+        for found, groups in zip(frames, groupings, strict=True):
+            found.append(_frame_sdr(_grouped(groups, signals), silence))
+    return [list(torch.stack(found, -1).numpy()) for found in frames]
+
+
+def _frame_sdr(signals: Tensor, silence: str) -> Tensor:
+    """SDR ``(S, G)`` of references and estimates ``(1 + S, G, C, T)``."""
+    source = signals[0].square().sum((-2, -1))
+    error = (signals[1:] - signals[0]).square().sum((-2, -1))
+    sounds = (signals.sum(2) != 0).any(-1)
+    valid = sounds[0].expand_as(error)
+    if silence == "museval":
+        valid = (sounds[0] & sounds[1:]).all(-1, keepdim=True)
+    return torch.where(valid, 10 * torch.log10(source / error), torch.nan)
+
+
+def _grouped(groups: Tensor, signals: Tensor) -> Tensor:
+    if torch.equal(groups, torch.eye(*groups.shape, dtype=groups.dtype)):
+        return signals
+    return torch.einsum("gj,sjct->sgct", groups, signals)

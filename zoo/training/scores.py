@@ -10,17 +10,16 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import zoo
-from zoo.metrics.protocols import WHOLE_TRACK
+from zoo.metrics.protocols import Figures
 from zoo.release import sha256_of
 from zoo.scores import TrackScores, is_ours
 from zoo.separator import Separator, versions
 
 
 class KeepScores(Callback):
-    """Writes what ``test`` measured, one file per track in museval's form.
+    """Writes what ``test`` measured, one file per track in museval's form, frame by frame.
 
-    Only for protocols that score a track as a whole; frames of others are not kept. Files of an
-    earlier test in the same folder go, so that all that is left belongs together.
+    Files of an earlier test in the same folder go, so that all that is left belongs together.
 
     Args:
         folder: of the files.
@@ -33,14 +32,15 @@ class KeepScores(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the scores of all tracks."""
         model = cast(Separator, pl_module)
-        if model.protocol not in WHOLE_TRACK or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         facts = self._facts(trainer, model)
         written = set()
         for scores in model.scores:
             name = str(scores["track"]).replace(os.sep, "_")
-            duration = scores["samples"] / (model.sample_rate or scores["rate"])
-            track = TrackScores(name, _targets(scores, model), (0.0,), duration, facts)
+            found: Figures = scores["figures"]
+            told = {"rcond": found.rcond, "sources_scored_together": found.together}
+            track = TrackScores(name, found.targets, found.times, found.duration, facts | told)
             track.write(self.folder / f"{name}.json")
             written.add(f"{name}.json")
         for path in self.folder.glob("*.json"):
@@ -64,18 +64,6 @@ class KeepScores(Callback):
             facts |= {"release": None, "sha256": sha256_of(Path(trainer.ckpt_path))}
         data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
         if data is not None:
+            facts["dataset"] = data.id
             facts["data"] = f"{data.id} {data.fingerprint(('test',))}"
         return facts
-
-
-def _targets(scores: dict[str, Any], model: Separator) -> dict[str, dict[str, list[float]]]:
-    """The figures of a track, ``<metric>_<source>``, by source and metric."""
-    targets = {
-        source: {
-            key.removesuffix(f"_{source}"): [value]
-            for key, value in scores.items()
-            if key.endswith(f"_{source}")
-        }
-        for source in model.sources
-    }
-    return {source: metrics for source, metrics in targets.items() if metrics}

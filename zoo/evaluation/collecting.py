@@ -1,0 +1,234 @@
+"""Score files of disk as entries of boards, with what was wrong with the others in words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo import scores
+from zoo.errors import ZooError
+from zoo.evaluation.board import Role
+from zoo.evaluation.entry import Entry, TrackFigure, canonical
+from zoo.evaluation.overlap import overlap
+from zoo.metrics.rules import Protocol, protocol
+from zoo.release import SCORES, Release, bundled
+from zoo.scores import TrackScores
+
+N_TEST = {"mir1k": 825, "dsd100": 50, "musdb18": 50, "musdb18hq": 50}
+"""Tracks of the whole test, for score files that do not tell."""
+ILL_CONDITIONED = 1e-13  # reciprocal condition, below which SIR and SAR are rounding errors
+FACTS = (
+    "kind evaluator release sha256 seed arguments versions data parameters rcond silence model "
+    "trained_on"
+).split()
+
+Identity = tuple[str, str, str, str]  # data set, protocol, system, hash of the weights
+
+
+def collect(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """Entries of score files below folders, one per folder that holds some.
+
+    Returns:
+        The entries, and a sentence for everything that was left out.
+
+    Raises:
+        ZooError: a folder is not there.
+    """
+    found: list[Entry] = []
+    problems: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ZooError(
+                f"no folder {folder}; expected one with score files, as `zoo evaluate` writes them."
+            )
+        by_folder: dict[Path, list[Path]] = defaultdict(list)
+        for path in sorted(folder.rglob("*.json")):
+            by_folder[path.parent].append(path)
+        before = len(found)
+        for place, paths in by_folder.items():
+            found += _entry(place, paths, problems)
+        if len(found) == before:
+            problems.append(f"{folder} holds no score file that counts; run `zoo evaluate` first.")
+    return _told_apart(found), problems
+
+
+def bundled_entries() -> tuple[list[Entry], list[str]]:
+    """Entries of the releases that came with the package."""
+    found: list[Entry] = []
+    problems: list[str] = []
+    for release in bundled().values():
+        if release.folder and release.scores:
+            paths = sorted((release.folder / SCORES).glob("*.json"))
+            found += _entry(release.folder / SCORES, paths, problems, release)
+    return found, problems
+
+
+def _entry(
+    place: Path, paths: Sequence[Path], problems: list[str], release: Release | None = None
+) -> list[Entry]:
+    """The entry of a folder, or none."""
+    read: list[tuple[Path, TrackScores]] = []
+    for path in paths:
+        try:
+            if _is_meant_as_scores(path):
+                read.append((path, scores.read(path)))
+        except ZooError as error:
+            problems.append(str(error))
+    kept: list[tuple[Path, TrackScores, Identity]] = []
+    for path, track in read:
+        try:
+            kept.append((path, track, _identity(track, place, release)))
+        except ZooError as error:
+            problems.append(f"{path}: {error}")
+    if not kept:
+        return []
+    (identity, _), *others = Counter(identity for *_, identity in kept).most_common()
+    if others:
+        for path, _, other in kept:
+            if other != identity:
+                problems.append(f"{path} is left out: {_difference(other, identity)}")
+    members: dict[str, TrackScores] = {}
+    for path, track, mine in kept:
+        name = canonical(identity[0], track.track)
+        if mine != identity:
+            continue
+        if name in members:
+            problems.append(f"{path} is left out: a second file of track {name!r} in its folder.")
+            continue
+        members[name] = track
+    return [_build(identity, members, release)]
+
+
+def _is_meant_as_scores(path: Path) -> bool:
+    """Whether a file is one of scores, sound or not; records of other kinds lie beside them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return isinstance(content, dict) and "targets" in content
+
+
+def _identity(track: TrackScores, place: Path, release: Release | None) -> Identity:
+    if track.protocol is None:
+        raise ZooError(
+            "left out: it names no protocol, without which a figure cannot be compared; "
+            "`zoo evaluate` writes it."
+        )
+    dataset = track.facts.get("dataset") or str(track.facts.get("data") or "").partition(" ")[0]
+    if not dataset:
+        raise ZooError("left out: it names no data set; `zoo evaluate` writes it.")
+    name = release.name if release else track.facts.get("system") or place.name
+    sha256 = "" if release else str(track.facts.get("sha256") or "")
+    split = track.facts.get("split")
+    if split not in (None, "test"):
+        name = f"{name}, {split} tracks"
+    return str(dataset), protocol(str(track.protocol)).id, str(name), sha256
+
+
+def _difference(other: Identity, most: Identity) -> str:
+    words = ("data set", "protocol", "system", "hash of weights")
+    found = [
+        f"{word} {a or 'unknown'}, where the rest of its folder has {b or 'none'}"
+        for word, a, b in zip(words, other, most, strict=True)
+        if a != b
+    ]
+    return "; ".join(found) + "."
+
+
+def _build(
+    identity: Identity, members: Mapping[str, TrackScores], release: Release | None
+) -> Entry:
+    dataset, protocol_id, name, _ = identity
+    first = next(iter(members.values()))
+    facts = {key: first.facts[key] for key in FACTS if first.facts.get(key) is not None}
+    for key in ("seconds", "audio_seconds"):
+        known = [track.facts.get(key) for track in members.values()]
+        if all(isinstance(value, (int, float)) for value in known):
+            facts[key] = sum(value for value in known if value is not None)
+    if release:
+        facts |= {"kind": "release", "release": release.name, "trained_on": release.trained_on}
+        facts |= {"parameters": release.provenance.get("facts", {}).get("parameters")}
+    facts["shared"] = _shared(dataset, members, facts, release)
+    role: Role = facts["kind"] if facts.get("kind") in ("oracle", "mixture") else "system"
+    return Entry(
+        dataset, protocol_id, name, "measured", role,
+        tracks=_figures(protocol(protocol_id), members),
+        n_test=first.facts.get("n_test") or N_TEST.get(dataset),
+        facts=facts, notes=tuple(_notes(members)),
+    )  # fmt: skip
+
+
+def _figures(
+    rule: Protocol, members: Mapping[str, TrackScores]
+) -> dict[str, dict[str, dict[str, TrackFigure]]]:
+    found: dict[str, dict[str, dict[str, TrackFigure]]] = {}
+    for name, track in members.items():
+        weight = track.duration * len(track.times)
+        for source, metrics in track.targets.items():
+            for metric, frames in metrics.items():
+                finite = tuple(x for x in frames if abs(x) < float("inf"))
+                keeps = rule.frame_pool == "none" and metric in rule.metrics
+                found.setdefault(source, {}).setdefault(metric, {})[name] = TrackFigure(
+                    rule.track_value(metric, frames), len(finite), len(frames),
+                    finite if keeps else (), weight,
+                )  # fmt: skip
+    return found
+
+
+def _notes(members: Mapping[str, TrackScores]) -> list[str]:
+    notes = []
+    facts = [track.facts for track in members.values()]
+    rcond = [f["rcond"] for f in facts if isinstance(f.get("rcond"), (int, float))]
+    ill = sum(value < ILL_CONDITIONED for value in rcond)
+    if ill:
+        notes.append(f"SIR and SAR of {ill} of {len(facts)} tracks are ill-conditioned")
+    if any(f.get("silence") == "references" for f in facts):
+        notes.append("frames left out by the silence of references alone")
+    doubtful = [f["doubts"] for f in facts if f.get("doubts")]
+    if doubtful:
+        notes.append(f"{len(doubtful)} of {len(facts)} tracks look wrong: {doubtful[0][0]}")
+    together = facts[0].get("sources_scored_together")
+    if isinstance(together, dict) and len(together.get("vocals") or ()) > 2:
+        notes.append("vocals scored among all sources")
+    return notes
+
+
+def _shared(
+    dataset: str, tracks: Mapping[str, Any], facts: Mapping[str, Any], release: Release | None
+) -> str:
+    """What the test shares with the training of a system that was trained."""
+    if facts.get("kind") not in ("release", "checkpoint"):
+        return ""
+    home = release or bundled().get(str(facts.get("release")))
+    if home is None:  # a checkpoint of somebody's: taken to be trained on the set it is scored on
+        found = overlap(dataset, tracks, dataset)
+        return f"{found}, if trained on its usual split" if found else ""
+    trained_on = str(home.provenance.get("data_fingerprint", "")).partition(" ")[0]
+    return overlap(dataset, tracks, trained_on, _has_extra(home))
+
+
+def _has_extra(release: Release) -> bool:
+    """Whether a release learned from the further songs of MIR-1K."""
+    try:
+        recipe = yaml.safe_load(((release.folder or Path()) / "recipe.yaml").read_text("utf-8"))
+        return bool((recipe["data"].get("arguments") or {}).get("extra"))
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def _told_apart(found: Sequence[Entry]) -> list[Entry]:
+    """Systems of one name on one board get numbers."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    result = []
+    for entry in found:
+        key = (entry.dataset, entry.protocol, entry.name)
+        seen[key] += 1
+        name = entry.name if seen[key] == 1 else f"{entry.name} ({seen[key]})"
+        result.append(replace(entry, name=name))
+    return result

@@ -1,0 +1,105 @@
+"""Signs that estimates on disk are not what they claim to be: delayed, or named after each other.
+
+They are told and never mended: what a score says of shifted or swapped stems is true of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_BLOCK = 1 << 16  # samples; lags up to half of it are found
+_CLEAR = 2.0  # times as high as at no lag, and at any other
+_NEARER = 0.1  # of correlation
+
+
+class Doubts:
+    """Looks at references and estimates of one track as they pass by.
+
+    Args:
+        sources: their names.
+        rate: in Hz.
+    """
+
+    def __init__(self, sources: Sequence[str], rate: int) -> None:
+        self.sources, self.rate = list(sources), rate
+        n = len(self.sources)
+        self._products = torch.zeros(n, n, dtype=torch.float64)  # estimates by references
+        self._energies = torch.zeros(2, n, dtype=torch.float64)
+        self._spectra = torch.zeros(n, _BLOCK + 1, dtype=torch.complex128)
+        self._waiting: list[Tensor] = []
+
+    def push(self, references: Tensor, estimates: Tensor) -> None:
+        """The next samples, ``(J, C, n)`` each."""
+        signals = torch.stack([references, estimates])
+        true, found = signals.double().flatten(2)
+        self._products += found @ true.T
+        self._energies += torch.stack([true, found]).square().sum(-1)
+        self._waiting.append(signals)
+        if sum(x.shape[-1] for x in self._waiting) >= _BLOCK:
+            signals = torch.cat(self._waiting, -1)
+            whole = signals.shape[-1] // _BLOCK * _BLOCK
+            for start in range(0, whole, _BLOCK):
+                self._correlate(signals[..., start : start + _BLOCK])
+            self._waiting = [signals[..., whole:]]
+
+    def found(self) -> list[str]:
+        """What is doubtful, one line each."""
+        if self._waiting:
+            self._correlate(torch.cat(self._waiting, -1))
+            self._waiting = []
+        return [*self._delays(), *self._swaps()]
+
+    def lags(self) -> dict[str, int]:
+        """Source -> samples by which its estimate comes late, where that is not 0 for sure."""
+        # Of the cross-spectrum only the phase: its peak is sharp, however tonal the music.
+        whitened = self._spectra / self._spectra.abs().clamp(min=1e-300)
+        peaks = torch.fft.irfft(whitened, 2 * _BLOCK)
+        peaks = torch.cat([peaks[:, -_BLOCK // 2 :], peaks[:, : _BLOCK // 2]], 1)
+        lags = {}
+        for source, heights in zip(self.sources, peaks, strict=True):
+            height, at = heights.max(0)
+            lag = int(at) - _BLOCK // 2
+            if not lag:
+                continue
+            near = heights.clone()
+            near[max(0, int(at) - 3) : int(at) + 4] = 0
+            rival = max(float(near.max()), float(heights[_BLOCK // 2]))
+            if float(height) > _CLEAR * rival:
+                lags[source] = lag
+        return lags
+
+    def _correlate(self, signals: Tensor) -> None:
+        true, found = torch.fft.rfft(signals.double(), 2 * _BLOCK)
+        self._spectra += (true.conj() * found).sum(1)
+
+    def _delays(self) -> list[str]:
+        lags = self.lags()
+        lines = []
+        for lag in dict.fromkeys(lags.values()):
+            named = ", ".join(s for s, x in lags.items() if x == lag)
+            when = "late" if lag > 0 else "early"
+            lines.append(
+                f"{named} comes {abs(lag)} samples ({1000 * abs(lag) / self.rate:.1f} ms) {when}; "
+                "scored as it is"
+            )
+        return lines
+
+    def _swaps(self) -> list[str]:
+        norms = self._energies[1][:, None] * self._energies[0]
+        nearness = self._products.abs() / norms.sqrt().clamp(min=1e-30)
+        lines = []
+        for j in range(len(self.sources)):
+            best = int(nearness[j].argmax())
+            if float(nearness[j, best]) > float(nearness[j, j]) + _NEARER:
+                returned = int(nearness[best].argmax())
+                if returned == j and j > best:
+                    continue  # told already
+                verb = "look swapped" if returned == j else "may be mixed up"
+                lines.append(
+                    f"{self.sources[j]} and {self.sources[best]} {verb}: the estimate of "
+                    f"{self.sources[j]} is nearer to the {self.sources[best]}; scored as it is"
+                )
+        return lines

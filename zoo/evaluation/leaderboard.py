@@ -1,0 +1,384 @@
+"""Leaderboards: entries of every provenance, put on boards, with intervals, ranks and oracles.
+
+A board holds one data set and one protocol.  What was measured here, what was re-aggregated from
+published frames or tracks, and what was copied from a paper stand on it side by side; each is
+ranked among its own, and a copied figure, of which no tracks are known, is not ranked at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import ZooError
+from zoo.evaluation import published, statistics
+from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
+from zoo.evaluation.collecting import bundled_entries, collect
+from zoo.evaluation.entry import Entry, TrackFigure
+from zoo.evaluation.overlap import overlap
+from zoo.evaluation.roster import SYSTEMS
+from zoo.metrics import rules
+from zoo.metrics.rules import Protocol
+
+DEFAULT = Path("results/scores")
+STEMS = ("vocals", "drums", "bass", "other")
+SOURCES = (*STEMS, "accompaniment")
+MEAN = "mean"  # of the four stems, shown as if it were a source
+RANKED_SHARE = 0.9  # of the tracks that the others were scored on: fewer, and a row has no rank
+NOUNS = {"mir1k": "clips", "dsd100": "songs", "musdb18": "songs", "musdb18hq": "songs"}
+
+UNSTATED = Protocol("unstated", ("SDR", "SIR", "SAR", "MOS"))
+WORDS = {
+    "sisec2016": "BSS Eval v3 of images in frames of 30 s every 15 s; mean over the frames of a "
+    "track, median over tracks",
+    "sisec2018": "BSS Eval v4 of images in frames of 1 s; median over the frames of a track, "
+    "median over tracks",
+    "v4-pooled": "BSS Eval v4 of images in frames of 1 s; median over the frames of all tracks",
+    "usdr": "SDR of whole songs, without frames or filters; mean over songs",
+    "mir1k": "BSS Eval v3 of sources on whole mono clips at 16 kHz; mean over clips, weighted by "
+    "their length; NSDR is the gain over the mixture",
+    "si-sdr": "SI-SDR of whole songs; mean over songs",
+    "projet": "BSS Eval v3 of images on whole excerpts",
+    "unstated": 'published as "median scores" and no more: comparable within its own table alone',
+}
+
+
+def load(
+    folders: Sequence[str | Path] = (),
+    *,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    metrics: Sequence[str] | None = None,
+) -> tuple[list[Board], list[str]]:
+    """The boards of score files, bundled releases and published tables.
+
+    Args:
+        folders: of score files, at any depth; none: ``results/scores``, where there is one.
+        dataset: only its boards.
+        protocol: only its boards; an id or an alias.
+        metrics: only these columns, which saves the intervals of others; none of them: the first
+            of each board; None: all.
+
+    Returns:
+        The boards, and a sentence for everything that was left out of them.
+
+    Raises:
+        ZooError: a folder is not there, or nothing is known of the data set or protocol.
+    """
+    places = [Path(folder) for folder in folders] or [p for p in (DEFAULT,) if p.is_dir()]
+    measured, problems = collect(places)
+    theirs = {(e.dataset, e.protocol, e.name) for e in measured}
+    ours, faults = bundled_entries()
+    # Scores of a release made here win over those that came with it.
+    fresh = [e for e in ours if (e.dataset, e.protocol, e.name) not in theirs]
+    entries = [*measured, *fresh, *published.entries()]
+    return boards(entries, dataset, protocol, metrics), [*problems, *faults]
+
+
+def boards(
+    entries: Iterable[Entry],
+    dataset: str | None = None,
+    protocol: str | None = None,
+    metrics: Sequence[str] | None = None,
+) -> list[Board]:
+    """Boards of entries, as `load` has them; those with the most measured rows first."""
+    grouped: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        grouped[entry.dataset, entry.protocol].append(entry)
+    for system in SYSTEMS:
+        grouped.setdefault((system.dataset, system.protocol), [])
+    if dataset is not None:
+        _check("data set", dataset, {key[0] for key in grouped})
+    if protocol is not None:
+        protocol = _rule(protocol).id
+        _check("protocol", protocol, {key[1] for key in grouped})
+    found = [
+        _board(*key, members, metrics)
+        for key, members in grouped.items()
+        if dataset in (None, key[0]) and protocol in (None, key[1])
+    ]
+    if not found:
+        raise ZooError(f"no board of {dataset} by {protocol}; leave one of the two out.")
+
+    def order(board: Board) -> tuple[int, str, str]:
+        n_measured = sum(row.provenance == "measured" for row in board.rows)
+        return -n_measured, board.dataset, board.protocol
+
+    return sorted(found, key=order)
+
+
+def with_tracks(board: Board) -> list[Row]:
+    """Rows that can be compared, since values of their tracks are known."""
+    return [
+        row
+        for row in board.rows
+        if any(cell.tracks for by_metric in row.cells.values() for cell in by_metric.values())
+    ]
+
+
+def find(board: Board, name: str) -> list[Row]:
+    """Rows with known tracks that a name means: exactly, or as part of their names."""
+    rows = with_tracks(board)
+    exact = [row for row in rows if name.casefold() in _names(row)]
+    return exact or [row for row in rows if name.casefold() in row.name.casefold()]
+
+
+def _names(row: Row) -> set[str]:
+    """The name, and a campaign's code in brackets: ``BLEND (UHL3)`` answers to three names."""
+    whole = row.name.casefold()
+    title, _, code = whole.removesuffix(")").partition(" (")
+    return {whole, title, code} - {""}
+
+
+def _check(what: str, value: str, known: set[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
+        raise ZooError(f"no board of {what} {value!r}; {hint}")
+
+
+def _rule(id: str) -> Protocol:
+    return UNSTATED if id == UNSTATED.id else rules.protocol(id)
+
+
+# ------------------------------------------------------------------------------- one board
+
+
+def _board(
+    dataset: str, protocol: str, entries: Sequence[Entry], metrics: Sequence[str] | None
+) -> Board:
+    rule = _rule(protocol)
+    present = {m for e in entries for by in (*e.tracks.values(), *e.figures.values()) for m in by}
+    columns = [m for m in rule.metrics if m in present] or list(rule.metrics[:1])
+    columns += sorted(present - set(columns))
+    wanted = columns if metrics is None else columns[:1]
+    if metrics:
+        wanted = [m for m in columns if {m, label(rule, m)} & set(metrics)]
+    rows = [_row(entry, rule, wanted) for entry in entries]
+    rows = _with_means(rows, [label(rule, m) for m in rule.metrics])
+    rows = _with_seeds(rows)
+    for metric in wanted:
+        if metric in rule.metrics:  # others stand beside and never rank
+            rows = _ranked(rows, entries, label(rule, metric))
+            if "SDR" in metric:
+                rows = _against_oracles(rows, label(rule, metric), metric == "NSDR")
+    known = {e.system for e in entries} | {_system(row, dataset, protocol) for row in rows}
+    rows += [
+        Row(system.name, "not measured", command=system.command)
+        for system in SYSTEMS
+        if (system.dataset, system.protocol) == (dataset, protocol) and system.name not in known
+    ]
+    order = list(PROVENANCES)
+    rows.sort(key=lambda row: order.index(row.provenance))
+    seen = {source for row in rows for source in row.cells}
+    sources = [s for s in SOURCES if s in seen] + sorted(seen - {*SOURCES, MEAN})
+    sources += [MEAN] if MEAN in seen else []
+    return Board(
+        dataset, protocol, tuple(sources), tuple(label(rule, m) for m in wanted), tuple(rows),
+        max((e.n_test for e in entries if e.n_test), default=None),
+        tuple(_notes(dataset, protocol, rows)),
+    )  # fmt: skip
+
+
+def label(rule: Protocol, metric: str) -> str:
+    """Name of a column: a mean weighted by length is told by a G."""
+    return f"G{metric}" if rule.track_pool == "weighted" and metric in rule.metrics else metric
+
+
+def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
+    cells: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for metric in metrics:
+        for source, by_metric in entry.tracks.items():
+            if metric in by_metric:
+                cells[source][label(rule, metric)] = _cell(by_metric[metric], rule, metric)
+        for source, figures in entry.figures.items():
+            if metric in figures:
+                cells[source][label(rule, metric)] = Cell(figures[metric])
+    command = next(
+        (
+            s.command
+            for s in SYSTEMS
+            if entry.provenance != "measured"
+            and (s.name, s.dataset, s.protocol) == (entry.system, entry.dataset, entry.protocol)
+        ),
+        "",
+    )
+    n_scored, coverage = len(entry.scored), ""
+    if entry.n_test and n_scored and n_scored < entry.n_test:
+        coverage = f"{n_scored} of {entry.n_test} {NOUNS.get(entry.dataset, 'tracks')}"
+    return Row(
+        entry.name, entry.provenance, entry.role, dict(cells), coverage, entry.facts, entry.notes,
+        command,
+    )  # fmt: skip
+
+
+def _cell(figures: Mapping[str, TrackFigure], rule: Protocol, metric: str) -> Cell:
+    sound = [f for f in figures.values() if math.isfinite(f.value)]
+    if rule.frame_pool == "none" and all(f.frames for f in sound) and sound:
+        frames = [np.array(f.frames) for f in sound]
+        value = rule.pool([x for f in sound for x in f.frames])
+        low, high = statistics.interval_of_frames(frames)
+    else:
+        weights = [f.weight for f in sound]
+        value = rule.pool([f.value for f in sound], weights)
+        values = np.array([f.value for f in sound])
+        low, high = statistics.interval(values, rule.track_pool, np.array(weights))
+    return Cell(
+        value,
+        None if math.isnan(low) else low,
+        None if math.isnan(high) else high,
+        len(sound),
+        sum(f.n_valid for f in figures.values()),
+        sum(f.n_frames for f in figures.values()),
+        {track: f.value for track, f in figures.items()},
+    )
+
+
+# ------------------------------------------------------------------------------- beside the figures
+
+
+def _with_means(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """Rows whose four stems have a value also have their mean, unless a paper gave one."""
+    found = []
+    for row in rows:
+        means = {}
+        for metric in metrics:
+            stems = [row.cell(source, metric) for source in STEMS]
+            if row.provenance != "copied" and all(stems):
+                means[metric] = Cell(float(np.mean([cell.value for cell in stems if cell])))
+        found.append(replace(row, cells={**row.cells, MEAN: means}) if means else row)
+    return found
+
+
+def _with_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The spread over seeds, for systems of one name and one set of arguments with several."""
+    families: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for k, row in enumerate(rows):
+        if row.provenance == "measured" and row.facts.get("seed") is not None:
+            name = re.sub(r"[\W_]*seed[\W_]*\d+|\s\(\d+\)$", "", row.name)
+            arguments = dict(row.facts.get("arguments") or {})
+            arguments.pop("seed", None)
+            families[name, json.dumps(arguments, sort_keys=True, default=str)].append(k)
+    found = list(rows)
+    for members in families.values():
+        if len({rows[k].facts["seed"] for k in members}) < 2:
+            continue
+        for k in members:
+            cells = {
+                source: {m: replace(c, seed_spread=_spread(rows, members, source, m))
+                         for m, c in by_metric.items()}
+                for source, by_metric in rows[k].cells.items()
+            }  # fmt: skip
+            note = f"one of {len(members)} seeds"
+            found[k] = replace(rows[k], cells=cells, notes=(*rows[k].notes, note))
+    return found
+
+
+def _spread(rows: Sequence[Row], members: Sequence[int], source: str, metric: str) -> float:
+    cells = [rows[k].cell(source, metric) for k in members]
+    values = [cell.value for cell in cells if cell]
+    return max(values) - min(values)
+
+
+def _ranked(rows: Sequence[Row], entries: Sequence[Entry], metric: str) -> list[Row]:
+    """Ranks among the systems of one provenance that were scored on the same tracks."""
+    found = list(rows)
+    for provenance in ("measured", "re-aggregated"):
+        members = [
+            k
+            for k, row in enumerate(rows)
+            if (row.provenance, row.role) == (provenance, "system") and entries[k].tracks
+        ]
+        usual = _usual([entries[k].scored for k in members])
+        members = [
+            k for k in members if len(entries[k].scored & usual) >= RANKED_SHARE * len(usual)
+        ]
+        for source in {source for k in members for source in rows[k].cells} - {MEAN}:
+            cells = {k: rows[k].cell(source, metric) for k in members}
+            known = {k: c for k, c in cells.items() if c and c.tracks and not math.isnan(c.value)}
+            if len(known) < 2:
+                continue
+            ranks = statistics.ranks(
+                [cell.tracks or {} for cell in known.values()],
+                [cell.seed_spread or 0.0 for cell in known.values()],
+            )
+            for (k, cell), rank in zip(known.items(), ranks, strict=True):
+                found[k] = _with_cell(found[k], source, metric, replace(cell, rank=rank))
+    return found
+
+
+def _usual(scored: Sequence[set[str]]) -> set[str]:
+    """The set of tracks that most systems were scored on; of equally common ones the largest."""
+    counts = Counter(frozenset(tracks) for tracks in scored)
+    return (
+        set(max(counts.items(), key=lambda item: (item[1], len(item[0])))[0]) if counts else set()
+    )
+
+
+def _against_oracles(rows: Sequence[Row], metric: str, is_gain: bool) -> list[Row]:
+    """Per cent of the best oracle of each source; the mixture, where it is known, is 0 %."""
+    found = list(rows)
+    for k, row in enumerate(rows):
+        for source in row.cells:
+            cell = row.cell(source, metric)
+            best = _best(rows, row, source, metric, "oracle")
+            if row.role != "system" or cell is None or best is None:
+                continue
+            floor = 0.0 if is_gain else _best(rows, row, source, metric, "mixture") or 0.0
+            if best > floor:
+                share = 100 * (cell.value - floor) / (best - floor)
+                # The row may have a rank by now, so take its cell anew.
+                latest = found[k].cell(source, metric) or cell
+                found[k] = _with_cell(found[k], source, metric, replace(latest, of_oracle=share))
+    return found
+
+
+def _best(rows: Sequence[Row], row: Row, source: str, metric: str, role: str) -> float | None:
+    """Best oracle or mixture of a row's own provenance, else of any."""
+    values: dict[bool, list[float]] = {True: [], False: []}
+    for other in rows:
+        cell = other.cell(source, metric)
+        if other.role == role and cell and not math.isnan(cell.value):
+            values[other.provenance == row.provenance].append(cell.value)
+    return max(values[True] or values[False], default=None)
+
+
+def _with_cell(row: Row, source: str, metric: str, cell: Cell) -> Row:
+    return replace(row, cells={**row.cells, source: {**row.cells[source], metric: cell}})
+
+
+def _system(row: Row, dataset: str, protocol: str) -> str:
+    """Name of the system that a measured row is one of, by its name or its architecture."""
+    if row.provenance != "measured":
+        return ""
+    own = str(row.facts.get("model") or row.name).casefold()
+    stacks = (row.facts.get("arguments") or {}).get("n_stacks", 0)
+    for system in SYSTEMS:
+        if (system.dataset, system.protocol) == (dataset, protocol) and not system.variant:
+            is_ours = own == system.architecture or own.startswith(f"{system.architecture}-")
+            if is_ours and system.stacks in (0, stacks):
+                return system.name
+    return ""
+
+
+def _notes(dataset: str, protocol: str, rows: Sequence[Row]) -> list[str]:
+    notes = [WORDS[protocol]]
+    shared = overlap(dataset, None, dataset)
+    if shared:
+        notes.append(f"trained by its usual split: {shared}")
+    cells = [c for row in rows for by_metric in row.cells.values() for c in by_metric.values()]
+    if all(cell.of_oracle is None for cell in cells):
+        return notes
+    if protocol == "mir1k" or any(row.role == "mixture" for row in rows):
+        notes.append("per cent of the oracle: of the best oracle's gain over the mixture")
+    else:
+        notes.append("per cent of the oracle: of the best oracle's figure; no mixture was scored")
+    return notes

@@ -1,0 +1,398 @@
+"""Scores of systems on the tracks of a data set: one file per track, made while it is separated.
+
+Nothing but scores is written unless stems are asked for, and nothing is held but a stretch of the
+song, where the model streams and the protocol has frames.  A song that outgrows what BSS Eval keeps
+of it (six minutes of four stems) is separated twice.
+
+    OUTPUT/<dataset>-<protocol>/<system>/<track>.json
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import zoo
+from zoo import scores as score_file
+from zoo.data import Dataset, open_dataset
+from zoo.data.track import Split, Track, check_split
+from zoo.errors import DatasetError, MissingPackage, ZooError
+from zoo.evaluation.systems import System, choose, resolve
+from zoo.evaluation.track import Task, file_name, score_track
+from zoo.metrics.rules import Silence, protocol
+from zoo.scores import TrackScores
+from zoo.separator import Separator
+from zoo.stems import sweep, versions
+
+log = logging.getLogger(__name__)
+
+OUTPUT = "results/scores"
+N_TEST = {"mir1k": 825, "dsd100": 50, "msd100": 50, "musdb18": 50, "musdb18hq": 50}  # as published
+# What must be alike for a track to count as scored; the rest follows from it, or is about speed.
+IDENTITY = (
+    "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "seed",
+    "data", "silence", "sdr_only",
+)  # fmt: skip
+
+Progress = Callable[[int, int], None]  # tracks done, in all
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one system on one track.
+
+    Attributes:
+        system: its name.
+        track: its name.
+        path: of the score file.
+        scores: what is in it; None after an error.
+        is_kept: they were there already.
+        error: why there are none.
+        doubts: signs that the estimates are not what they claim to be.
+    """
+
+    system: str
+    track: str
+    path: Path
+    scores: TrackScores | None = None
+    is_kept: bool = False
+    error: str | None = None
+    doubts: tuple[str, ...] = ()
+
+
+def evaluate(
+    systems: str | Separator | Iterable[str | Separator],
+    data: str | Dataset,
+    *,
+    root: str | Path | None = None,
+    arguments: dict[str, Any] | None = None,
+    protocol: str | None = None,
+    split: Split = "test",
+    sdr_only: bool = False,
+    silence: Silence = "museval",
+    output: str | os.PathLike[str] = OUTPUT,
+    limit: int | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    device: str = "cpu",
+    keep_stems: bool = False,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Scores of systems on the tracks of a data set; a track that fails does not stop the others.
+
+    Args:
+        systems: releases, checkpoints, training-free systems, folders of estimates, oracles; see
+            `zoo.evaluation.systems`.  Those that give the same sources share what a track costs.
+        data: a data set, or its id.
+        root: of the data set; else as `zoo.data.open_dataset` has it.
+        arguments: further ones of the data set.
+        protocol: how to score; by default as the data set is scored.
+        split: whose tracks.
+        sdr_only: leave out ISR, SIR and SAR, and what stands beside.
+        silence: as `zoo.bss_eval` has it.
+        output: folder of the score files.  What is there already, of the same system, arguments,
+            protocol and data, is not made again.
+        limit: only so many tracks, the first ones.
+        jobs: processes, of one thread each; -1: as many as there are cores.
+        scheduler: address of a Dask cluster that scores in their place; it reads the data and the
+            systems where they lie here.
+        device: for models.
+        keep_stems: write the estimates too, beside the score files.
+        progress: called with tracks done and tracks in all.
+
+    Returns:
+        One for each system and track, in the order in which they were ready.
+
+    Raises:
+        ZooError: what concerns all tracks: no such system, data set or protocol.
+    """
+    if isinstance(systems, (str, Separator)):
+        systems = [systems]
+    dataset = open_dataset(data, root, **(arguments or {})) if isinstance(data, str) else data
+    run = Run(
+        dataset, protocol or dataset.protocol, split, sdr_only=sdr_only, silence=silence,
+        output=Path(output), limit=limit, jobs=jobs, scheduler=scheduler, device=device,
+        keep_stems=keep_stems,
+    )  # fmt: skip
+    return list(run.outcomes(run.resolve(systems), progress))
+
+
+def summarise(outcomes: Iterable[Outcome], id: str) -> dict[str, dict[str, dict[str, float]]]:
+    """System -> metric -> source -> the protocol's value over the tracks, for its own metrics."""
+    chosen = protocol(id)
+    found: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
+    for outcome in outcomes:
+        if outcome.scores is None:
+            continue
+        weight = float(outcome.scores.facts.get("samples", 1))
+        for source, metrics in outcome.scores.targets.items():
+            for metric in (m for m in chosen.metrics if m in metrics):
+                values = [chosen.track_value(metric, metrics[metric])]
+                if chosen.frame_pool == "none":
+                    values = metrics[metric]
+                of_metric = found.setdefault(outcome.system, {}).setdefault(metric, {})
+                of_metric.setdefault(source, []).extend((v, weight) for v in values)
+    return {
+        system: {
+            metric: {s: chosen.pool(*zip(*pairs, strict=True)) for s, pairs in sources.items()}
+            for metric, sources in metrics.items()
+        }
+        for system, metrics in found.items()
+    }
+
+
+# ----------------------------------------------------------------- a run
+
+
+class Run:
+    """A data set, scored by a protocol; arguments as of `evaluate`.
+
+    Raises:
+        ZooError: no such protocol or split, or no track.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        id: str,
+        split: Split = "test",
+        *,
+        sdr_only: bool = False,
+        silence: Silence = "museval",
+        output: Path = Path(OUTPUT),
+        limit: int | None = None,
+        jobs: int = 1,
+        scheduler: str | None = None,
+        device: str = "cpu",
+        keep_stems: bool = False,
+    ) -> None:
+        check_split(split)
+        if silence not in ("museval", "references"):
+            raise ZooError(f"silence {silence!r}; expected 'museval' or 'references'.")
+        self.dataset, self.protocol, self.split = dataset, protocol(id), split
+        # Where an SDR needs filters, or there are no others, there is nothing to leave out.
+        self.sdr_only, self.silence = sdr_only and self.protocol.family == "images", silence
+        self.jobs, self.scheduler, self.device = jobs, scheduler, device
+        self.keep_stems = keep_stems
+        self.folder = output / f"{dataset.id}-{self.protocol.id}"
+        found = list(dataset.each(split))
+        if not found:
+            raise DatasetError(f"data set {dataset.id} has no {split} tracks; look at its split.")
+        self.tracks, self.faulty = _sorted_out(found[:limit])
+        try:
+            self.data = f"{dataset.id} {dataset.fingerprint((split,))}"
+        except DatasetError:
+            self.data = f"{dataset.id} incomplete"
+        self.n_test = N_TEST.get(dataset.id, len(found)) if split == "test" else len(found)
+
+    def resolve(self, systems: Iterable[str | Separator]) -> list[System]:
+        """The systems that words stand for, each with a name of its own.
+
+        Raises:
+            ZooError: one stands for none, or two have one name.
+        """
+        names = [track.name for track in self.tracks] or [name for name, _ in self.faulty]
+        found = [resolve(s, names, self.split, self.device) for s in systems]
+        taken: set[str] = set()
+        for system in found:
+            key = file_name(system.name).casefold()
+            if key in taken:
+                raise ZooError(
+                    f"two systems are called {system.name!r}; write NAME= before one of them."
+                )
+            taken.add(key)
+        return found
+
+    def outcomes(
+        self, systems: Sequence[System], progress: Progress | None = None
+    ) -> Iterator[Outcome]:
+        """Score what is not scored yet, writing each file as soon as it is ready."""
+        report = progress or (lambda done, total: None)
+        total, done = len(self.tracks) + len(self.faulty), len(self.faulty)
+        for name, error in self.faulty:
+            yield from (self._outcome(s.name, name, error=error) for s in systems)
+        for system in systems:
+            self._path(system.name, "x").parent.mkdir(parents=True, exist_ok=True)
+            sweep(self._path(system.name, "x").parent)
+        tasks: list[Task] = []
+        left: dict[str, int] = {}
+        for track in self.tracks:
+            kept, new = self._split_up(track, systems)
+            yield from kept
+            tasks += new
+            left[track.name] = len(new)
+            if not new:
+                done += 1
+                report(done, total)
+        for task, results in self._results(tasks):
+            for (system, _), result in zip(task.systems, results, strict=True):
+                yield self._written(system.name, task.track.name, result)
+            left[task.track.name] -= 1
+            if not left[task.track.name]:
+                done += 1
+                report(done, total)
+
+    def _split_up(
+        self, track: Track, systems: Sequence[System]
+    ) -> tuple[list[Outcome], list[Task]]:
+        """What is there already, and what is to be done, together where sources are alike."""
+        outcomes: list[Outcome] = []
+        groups: dict[tuple[str, ...], list[tuple[System, dict[str, Any]]]] = {}
+        for system in systems:
+            try:
+                sources, _ = choose(system, track)
+                facts = self._facts(system, track)
+                path = self._path(system.name, track.name)
+                if (found := self._present(path, facts)) is not None:
+                    doubts = tuple(found.facts.get("doubts", ()))
+                    outcomes.append(
+                        Outcome(system.name, track.name, path, found, True, None, doubts)
+                    )
+                else:
+                    groups.setdefault(tuple(sources), []).append((system, facts))
+            except (ZooError, OSError) as error:
+                outcomes.append(self._outcome(system.name, track.name, error=str(error)))
+        tasks = []
+        for group in groups.values():
+            stems = [
+                self._path(s.name, track.name).with_suffix("") if self.keep_stems else None
+                for s, _ in group
+            ]
+            tasks.append(
+                Task(track, tuple(group), self.protocol, self.sdr_only, self.silence, tuple(stems))
+            )
+        return outcomes, tasks
+
+    def _facts(self, system: System, track: Track) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol.id,
+            "dataset": self.dataset.id,
+            "split": self.split,
+            "track": track.name,
+            "system": system.name,
+            "kind": system.kind,
+            **system.facts(track),
+            "data": self.data,
+            "n_test": self.n_test,
+            "silence": self.silence,
+            "sdr_only": self.sdr_only,
+            "evaluator": f"zoo {zoo.__version__}",
+            "versions": versions(),
+            **system.measures(),
+        }
+
+    def _present(self, path: Path, facts: dict[str, Any]) -> TrackScores | None:
+        if not path.is_file():
+            return None
+        try:
+            found = score_file.read(path)
+        except ZooError:
+            return None
+        stems = path.with_suffix("")
+        is_same = all(found.facts.get(key) == facts.get(key) for key in IDENTITY)
+        return found if is_same and (stems.is_dir() or not self.keep_stems) else None
+
+    def _results(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, list[TrackScores | str]]]:
+        if self.scheduler is None and self.jobs in (0, 1):
+            with _one_thread():
+                yield from ((task, score_track(task)) for task in tasks)
+            return
+        joblib = import_module("joblib")
+        with self._backend(joblib):
+            parallel = joblib.Parallel(
+                n_jobs=-1 if self.scheduler else self.jobs, return_as="generator_unordered",
+                batch_size=1,
+            )  # fmt: skip
+            calls = (joblib.delayed(_score_numbered)(i, task) for i, task in enumerate(tasks))
+            for i, results in parallel(calls):
+                yield tasks[i], results
+
+    def _backend(self, joblib: Any) -> Any:
+        if self.scheduler is None:
+            return joblib.parallel_config(backend="loky", inner_max_num_threads=1)
+        try:
+            distributed = import_module("distributed")
+        except ImportError as error:
+            raise MissingPackage(
+                "--scheduler needs Dask, which is not installed: "
+                "pip install 'music-separation-zoo[cluster]'."
+            ) from error
+        try:
+            client = distributed.Client(self.scheduler, timeout="20s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ZooError(
+                f"no Dask scheduler answers at {self.scheduler}; start one with `dask scheduler`, "
+                "and workers that see the same files with `dask worker ADDRESS`."
+            ) from error
+        return joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=60)
+
+    def _written(self, system: str, track: str, result: TrackScores | str) -> Outcome:
+        if isinstance(result, str):
+            return self._outcome(system, track, error=result)
+        path = self._path(system, track)
+        result.write(path)
+        return Outcome(system, track, path, result, doubts=tuple(result.facts.get("doubts", ())))
+
+    def _outcome(self, system: str, track: str, error: str) -> Outcome:
+        return Outcome(system, track, self._path(system, track), error=error)
+
+    def _path(self, system: str, track: str) -> Path:
+        return self.folder / file_name(system) / f"{file_name(track)}.json"
+
+
+def _sorted_out(
+    found: Iterable[tuple[str, Track | DatasetError]],
+) -> tuple[list[Track], list[tuple[str, str]]]:
+    """Tracks that can be scored, and the others with what is wrong with them."""
+    tracks: list[Track] = []
+    faulty: list[tuple[str, str]] = []
+    taken: dict[str, str] = {}
+    for name, track in found:
+        key = file_name(name).casefold()
+        if isinstance(track, DatasetError):
+            faulty.append((name, str(track)))
+        elif key in taken:
+            faulty.append(
+                (
+                    name,
+                    f"tracks {taken[key]!r} and {name!r} share one name for their files; only the "
+                    "first is scored. Rename one of them.",
+                )
+            )
+        else:
+            taken[key] = name
+            tracks.append(track)
+    return tracks, faulty
+
+
+# ----------------------------------------------------------------- processes
+
+
+def _score_numbered(i: int, task: Task) -> tuple[int, list[TrackScores | str]]:
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches the whole group; the process that writes the files decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with _one_thread():
+        return i, score_track(task)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same sums in the same order, wherever they are made."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,347 @@
+"""Systems: whatever gives estimates of a track, piece by piece, and what is known of it.
+
+========================  ===============  ================================================
+written as                kind
+========================  ===============  ================================================
+name of a release, or     release          weights of the zoo
+its folder
+``runs/x/last.ckpt``      checkpoint       weights of `zoo fit`
+architecture              system           one that needs no training
+folder of estimates       estimates        ``<folder>/<track>/<source>.wav``, as `zoo separate`
+                                           and `zoo predict` write them
+``oracle:irm1``...        oracle           see `zoo.evaluation.oracles`
+``mixture``               mixture          the mixture, shared out equally
+========================  ===============  ================================================
+
+``NAME=`` before one of these is what boards call it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo import catalog
+from zoo.audio import open_audio
+from zoo.data.songs import AUDIO_SUFFIXES, TrackSignal
+from zoo.data.track import Split, Track
+from zoo.errors import AudioFileError, DatasetError, UnknownModel, ZooError
+from zoo.evaluation.oracles import ORACLES
+from zoo.release import RECORD, from_pretrained
+from zoo.separator import Separator
+from zoo.streaming import Separation, complement
+
+SEED = 0  # of systems that draw random numbers, before each track
+_BLOCK = 1 << 18
+_NAMED = re.compile(r"(?P<name>[\w.-]+)=(?P<what>.+)")
+
+
+@dataclass(frozen=True)
+class System(ABC):
+    """Something that gives estimates.
+
+    Attributes:
+        name: shown on boards.
+        given: the sources that it has estimates of; None: all that a track has.
+        derived: those that follow from them and the mixture.
+    """
+
+    name: str
+    given: tuple[str, ...] | None = None
+    derived: tuple[str, ...] = ()
+
+    kind = ""
+    is_trusted = True  # its estimates cannot but be aligned and named right
+
+    @abstractmethod
+    def facts(self, track: Track) -> dict[str, Any]:
+        """What identifies the estimates of a track: release, sha256, arguments, seed."""
+
+    @abstractmethod
+    def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:
+        """Estimates in order, ``(J, C, n)``, at the track's rate."""
+
+    def measures(self) -> dict[str, Any]:
+        """Further facts: parameters."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ModelSystem(System):
+    """A `Separator`.
+
+    Attributes:
+        model: itself, or how to get it.
+        kind: release, checkpoint or system.
+        device: as `Separator.on` has it.
+    """
+
+    model: Separator | str = ""
+    kind: str = "system"
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, name: str | None, model: Separator | str, kind: str, device: str) -> ModelSystem:
+        """A model, which is loaded once in each process."""
+        loaded = _loaded(model, device)
+        own = tuple(loaded.sources)
+        derived = tuple(complement(s) for s in own if complement(s) not in own)
+        called = name or loaded.info.get("release") or _called(model, loaded)
+        return cls(called, own, derived, model, kind, device)
+
+    def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
+        model = _loaded(self.model, self.device)
+        arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
+        return {
+            "release": model.info.get("release"),
+            "sha256": model.info.get("sha256"),
+            "model": model.architecture,
+            "arguments": json.loads(json.dumps(arguments, default=str)),
+            "seed": SEED,
+        }
+
+    def measures(self) -> dict[str, Any]:  # noqa: D102
+        model = _loaded(self.model, self.device)
+        return {"parameters": sum(p.numel() for p in model.parameters())}
+
+    def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
+        torch.manual_seed(SEED)
+        model = _loaded(self.model, self.device)
+        for _, estimates in Separation(model, TrackSignal(track), sources):
+            yield estimates
+
+
+@dataclass(frozen=True)
+class OracleSystem(System):
+    """Estimates made of the references, or of the mixture alone."""
+
+    oracle: str = "mixture"
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]  # noqa: D102
+        return "mixture" if self.oracle == "mixture" else "oracle"
+
+    def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
+        return {
+            "release": None, "sha256": None, "arguments": {"oracle": self.oracle}, "seed": None,
+        }  # fmt: skip
+
+    def measures(self) -> dict[str, Any]:  # noqa: D102
+        return {"parameters": 0}
+
+    def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
+        return ORACLES[self.oracle](track, sources)
+
+
+@dataclass(frozen=True)
+class FolderSystem(System):
+    """Stems on disk.
+
+    Attributes:
+        folder: holds ``<track>/<source>.<ext>``, perhaps below ``test``.
+        split: of the data set.
+    """
+
+    folder: Path = Path()
+    split: Split = "test"
+
+    kind = "estimates"
+    is_trusted = False
+
+    @classmethod
+    def of(
+        cls, name: str | None, folder: Path, tracks: Sequence[str], split: Split
+    ) -> FolderSystem:
+        """A folder; it gives whatever it has of any track.
+
+        Raises:
+            DatasetError: it has nothing of none.
+        """
+        system = cls(name or folder.resolve().name, (), (), folder, split)
+        given = {source: None for track in tracks for source in system._files(track)}
+        if not given:
+            raise DatasetError(
+                f"{folder} holds no estimates of these tracks: expected <track>/<source>.wav, such "
+                f"as {_folder_name(tracks[0])}/vocals.wav. Name the folder that "
+                "`zoo separate` or `zoo predict` wrote to."
+            )
+        return cls(system.name, tuple(given), (), folder, split)
+
+    def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
+        digest = hashlib.sha256()
+        for source, path in sorted(self._files(track.name).items()):
+            with path.open("rb") as file:
+                digest.update(
+                    f"{source} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode()
+                )
+        return {"release": None, "sha256": digest.hexdigest(), "arguments": {}, "seed": None}
+
+    def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
+        files = self._files(track.name)
+        if absent := [s for s in sources if s not in files]:
+            beside = ", ".join(sorted(files)) or "nothing"
+            raise DatasetError(
+                f"{self.name} has no estimate of {', '.join(absent)}, only {beside}; add "
+                f"{self._place(track.name) / absent[0]}.wav."
+            )
+        for source in sources:
+            _check(files[source], track)
+        readers = [open_audio(files[s]) for s in sources]
+        try:
+            for start in range(0, track.samples, _BLOCK):
+                n = min(_BLOCK, track.samples - start)
+                blocks = [_exactly(reader.read, n, reader.path) for reader in readers]
+                yield torch.stack(blocks)
+            for reader in readers:
+                if more := reader.read(1 << 30).shape[1]:
+                    raise _wrong_length(reader.path, track.samples + more, track)
+        finally:
+            for reader in readers:
+                reader.close()
+
+    def _place(self, track: str) -> Path:
+        name = _folder_name(track)
+        places = [self.folder / name, self.folder / self.split / name]
+        return next((place for place in places if place.is_dir()), places[0])
+
+    def _files(self, track: str) -> dict[str, Path]:
+        """Source -> file."""
+        place = self._place(track)
+        if not place.is_dir():
+            return {}
+        found = (p for p in sorted(place.iterdir()) if p.suffix.lower() in AUDIO_SUFFIXES)
+        files = {p.stem.lower(): p for p in found if not p.name.startswith(".")}
+        return {s: p for s, p in files.items() if s not in ("mixture", "residual")}
+
+
+def resolve(
+    text: str | Separator, tracks: Sequence[str], split: Split, device: str = "cpu"
+) -> System:
+    """The system that a word stands for.
+
+    Args:
+        text: as above, or a model.
+        tracks: names of those that are to be scored.
+        split: that they are of.
+        device: for models.
+
+    Raises:
+        ZooError: it stands for none, or for an architecture without weights.
+    """
+    if isinstance(text, Separator):
+        return ModelSystem.of(None, text, "system", device)
+    name, what = None, text
+    if (match := _NAMED.fullmatch(text)) and not os.path.lexists(text):
+        name, what = match["name"], match["what"]
+    kind, _, oracle = what.partition(":")
+    if what == "mixture" or kind == "oracle":
+        oracle = oracle or "mixture"
+        if oracle not in ORACLES:
+            known = ", ".join(f"oracle:{o}" for o in ORACLES if o != "mixture")
+            raise UnknownModel(f"no oracle {what!r}; there are {known} and mixture.")
+        return OracleSystem(name or what, oracle=oracle)
+    path = Path(os.path.expanduser(what))
+    if path.is_dir() and not (path / RECORD).is_file():
+        return FolderSystem.of(name, path, tracks, split)
+    if not path.exists() and what in catalog.list_models():
+        model = catalog.create(what)
+        if model.trainable:
+            raise ZooError(
+                f"{what!r} is an architecture without weights, which has no scores; name one of "
+                "its releases (`zoo list`) or a checkpoint."
+            )
+        return ModelSystem.of(name or what, model, "system", device)
+    return ModelSystem.of(name, what, "checkpoint" if path.is_file() else "release", device)
+
+
+def choose(system: System, track: Track) -> tuple[list[str], bool]:
+    """The sources to score on a track, and whether they are all of it.
+
+    All of the track's, if the system has them and nothing of it is unknown; else vocals and
+    accompaniment, if these are known; else what is left.  An accompaniment that a system has beside
+    all stems comes last.
+    """
+    given = track.sources if system.given is None else system.given
+    have = {*given, *system.derived}
+    stems = [s for s in track.sources if s in have and track.knows(s)]
+    if len(stems) == len(track.sources):
+        has_more = "accompaniment" in given and "accompaniment" not in stems
+        is_pair = "vocals" in stems and len(stems) > 2
+        return [*stems, *(["accompaniment"] if has_more and is_pair else [])], True
+    pair = ["vocals", "accompaniment"]
+    if (have >= set(pair) or system.given is None) and all(map(track.knows, pair)):
+        return pair, True
+    return stems, False
+
+
+def _folder_name(track: str) -> str:
+    return track.replace(os.sep, "_")
+
+
+@lru_cache(maxsize=4)
+def _named(name: str, device: str) -> Separator:
+    return from_pretrained(name, device=device)
+
+
+def _loaded(model: Separator | str, device: str) -> Separator:
+    return _named(model, device) if isinstance(model, str) else model.on(device)
+
+
+def _called(model: Separator | str, loaded: Separator) -> str:
+    """``runs/a/checkpoints/last.ckpt`` -> ``a-last``."""
+    if not isinstance(model, str):
+        return loaded.architecture
+    path = Path(model).resolve()
+    folder = path.parents[1] if path.parent.name == "checkpoints" else path.parent
+    return f"{folder.name}-{path.stem}"
+
+
+def _check(path: Path, track: Track) -> None:
+    """Refuse estimates that cannot be laid over the references."""
+    with open_audio(path) as reader:
+        if reader.rate != track.rate:
+            raise DatasetError(
+                f"{path} is at {reader.rate} Hz, the references at {track.rate} Hz; nothing is "
+                "resampled here, as that would change the scores. Convert it."
+            )
+        if reader.channels != track.channels:
+            raise DatasetError(
+                f"{path} has {reader.channels} channel(s), the references {track.channels}; write "
+                "estimates with the channels of their mixture."
+            )
+        if reader.samples not in (None, track.samples):
+            raise _wrong_length(path, reader.samples, track)
+
+
+def _wrong_length(path: Path, samples: int | None, track: Track) -> DatasetError:
+    return DatasetError(
+        f"{path} has {samples} samples, the references {track.samples}; nothing is cut or padded "
+        "here, as nobody knows at which end. Make it as long as its mixture."
+    )
+
+
+def _exactly(read: Any, n: int, path: Path) -> Tensor:
+    pieces, left = [], n
+    while left:
+        piece = read(left)
+        if not piece.shape[1]:
+            raise AudioFileError(
+                f"{path} ends {left} samples before the references; write it anew."
+            )
+        pieces.append(torch.from_numpy(piece))
+        left -= piece.shape[1]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
+
+
+__all__ = ["FolderSystem", "ModelSystem", "OracleSystem", "System", "choose", "resolve"]
