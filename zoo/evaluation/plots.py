@@ -103,7 +103,7 @@ def spread(board: Board) -> Figure | None:
     if not rows:
         return None
     width = max(8.0, 1.5 + 2.3 * len(board.sources))
-    figure = pictures.blank(width, 1.1 + 0.22 * len(rows), board.title)
+    figure = pictures.blank(width, max(1.8, 1.1 + 0.22 * len(rows)), board.title)
     axes = figure.subplots(1, len(board.sources), sharey=True, squeeze=False)[0]
     for ax, source in zip(axes, board.sources, strict=True):
         _boxes(
@@ -208,7 +208,8 @@ def _place_labels(ax: Axes, renderer: Any) -> None:
     room = ax.get_window_extent(renderer)
     for name, at in sorted(marks, key=lambda mark: -mark[1][1]):
         text = ax.text(0, 0, name, fontsize=LABEL_SIZE)
-        size = text.get_window_extent(renderer).size + [4 * dots, 0]  # air between two names
+        air = np.array([4 * dots, 0])  # between two names
+        size = np.asarray(text.get_window_extent(renderer).size) + air
         text.remove()
 
         def around(offset: tuple[float, float], at: Any = at, size: Any = size) -> Bbox:

@@ -225,11 +225,10 @@ function field(row, id, scale, bound) {
 
 const said = (notes) => el("small", {}, notes.filter(Boolean).join(" \u00b7 "));
 
+/** A system that nobody measured: its name, and what would do it. */
 function missing(row, ids) {
   return el("tr", {}, el("td", { class: "pick" }),
-    ids.includes("rank") ? el("td", { class: "n" }, "\u2013") : null,
-    el("th", { scope: "row", class: "name" }, row.name, said(row.remarks)),
-    el("td", { colspan: ids.length - 1 - ids.includes("rank") }, row.command ? el("code", {}, row.command) : "no command yet"));
+    el("th", { scope: "row", class: "name", colspan: ids.length }, row.name, said(row.remarks), row.command ? el("code", {}, row.command) : ""));
 }
 
 function whisker(c, [low, high]) {
@@ -280,8 +279,8 @@ function drawPair() {
 
 /** What is known of a row beside its figures. */
 function about(row) {
-  const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["frames with a value", `${c.valid} of ${c.frames}`]] : [...row.facts];
-  if (row.command) facts.push(["to measure it here", el("code", {}, row.command)]);
+  const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["valid frames", `${c.valid} of ${c.frames}`]] : [...row.facts];
+  if (row.command) facts.push(["measure here", el("code", {}, row.command)]);
   if (!facts.length) return [];
   return [el("h3", { class: `is-${letter(row).toLowerCase()}` }, row.name), el("dl", {}, facts.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]))];
 }
