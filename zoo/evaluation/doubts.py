@@ -47,13 +47,13 @@ class Doubts:
 
     def found(self) -> list[str]:
         """What is doubtful, one line each."""
-        if self._waiting:
-            self._correlate(torch.cat(self._waiting, -1))
-            self._waiting = []
         return [*self._delays(), *self._swaps()]
 
     def lags(self) -> dict[str, int]:
         """Source -> samples by which its estimate comes late, where that is not 0 for sure."""
+        if self._waiting:
+            self._correlate(torch.cat(self._waiting, -1))
+            self._waiting = []
         # Of the cross-spectrum only the phase: its peak is sharp, however tonal the music.
         whitened = self._spectra / self._spectra.abs().clamp(min=1e-300)
         peaks = torch.fft.irfft(whitened, 2 * _BLOCK)
@@ -82,24 +82,30 @@ class Doubts:
             named = ", ".join(s for s, x in lags.items() if x == lag)
             when = "late" if lag > 0 else "early"
             lines.append(
-                f"{named} comes {abs(lag)} samples ({1000 * abs(lag) / self.rate:.1f} ms) {when}; "
-                "scored as it is"
+                f"{named}: {abs(lag)} samples ({1000 * abs(lag) / self.rate:.1f} ms) {when}; "
+                "scored where they lie"
             )
         return lines
 
     def _swaps(self) -> list[str]:
         norms = self._energies[1][:, None] * self._energies[0]
         nearness = self._products.abs() / norms.sqrt().clamp(min=1e-30)
+        own = nearness.diagonal()
+        others = nearness - torch.diag(torch.full_like(own, 2))
+        nearest = [
+            int(best) if float(height) > float(mine) + _NEARER else j
+            for j, (height, best, mine) in enumerate(zip(*others.max(1), own, strict=True))
+        ]
         lines = []
-        for j in range(len(self.sources)):
-            best = int(nearness[j].argmax())
-            if float(nearness[j, best]) > float(nearness[j, j]) + _NEARER:
-                returned = int(nearness[best].argmax())
-                if returned == j and j > best:
-                    continue  # told already
-                verb = "look swapped" if returned == j else "may be mixed up"
+        for first in range(len(nearest)):
+            cycle, j = [first], nearest[first]
+            while j not in cycle:
+                cycle.append(j)
+                j = nearest[j]
+            if len(cycle) > 1 and j == first == min(cycle):
+                named = ", ".join(self.sources[j] for j in cycle)
                 lines.append(
-                    f"{self.sources[j]} and {self.sources[best]} {verb}: the estimate of "
-                    f"{self.sources[j]} is nearer to the {self.sources[best]}; scored as it is"
+                    f"{named} look swapped: the estimate of {self.sources[first]} is nearer to the "
+                    f"{self.sources[cycle[1]]}, and so on; scored as they are named"
                 )
         return lines

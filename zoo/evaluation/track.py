@@ -89,7 +89,7 @@ def _scored(task: Task) -> Iterator[TrackScores]:
         told: dict[str, Any] = {
             **facts,
             "sources_scored_together": found.together,
-            "rcond": found.rcond,
+            "rcond": float(f"{found.rcond:.2g}"),  # the rest is rounding
             "seconds": round(stream.seconds[i], 3),
             "audio_seconds": track.samples / track.rate,
             "samples": track.samples,

@@ -83,6 +83,6 @@ def _frame_sdr(signals: Tensor, silence: str) -> Tensor:
 
 
 def _grouped(groups: Tensor, signals: Tensor) -> Tensor:
-    if torch.equal(groups, torch.eye(*groups.shape, dtype=groups.dtype)):
+    if torch.equal(groups, torch.eye(signals.shape[1], dtype=groups.dtype)):
         return signals
     return torch.einsum("gj,sjct->sgct", groups, signals)
