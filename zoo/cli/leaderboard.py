@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, near
 from zoo.evaluation import leaderboard, statistics, text
 from zoo.evaluation.board import PROVENANCES, Board, Row
 from zoo.files import write_whole
@@ -92,9 +91,8 @@ def _asked_for(boards: Sequence[Board], request: Request) -> list[Board]:
     sources = sorted({source for board in kept for source in board.sources})
     kept = [board for board in kept if request.source in board.sources]
     if not kept:
-        near = difflib.get_close_matches(request.source, sources, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sources)}."
-        raise ZooError(f"no board has the source {request.source!r}; {hint}")
+        hint = near(request.source, sources) or f" There are: {', '.join(sources)}."
+        raise ZooError(f"no board has the source {request.source!r}.{hint}")
     return kept
 
 
@@ -127,11 +125,8 @@ def _comparison(boards: Sequence[Board], first: str, second: str) -> str:
     if not parts:
         rows = {row.name for board in boards for row in leaderboard.with_tracks(board)}
         unknown = [n for n in (first, second) if not any(_one(board, n) for board in boards)]
-        near = [m for n in unknown for m in difflib.get_close_matches(n, rows, n=1, cutoff=0.4)]
-        raise ZooError(
-            f"no board has the tracks of both {first!r} and {second!r}."
-            + (f" Did you mean {' and '.join(map(repr, near))}?" if near else "")
-        )
+        hints = "".join(near(name, rows) for name in unknown)
+        raise ZooError(f"no board has the tracks of both {first!r} and {second!r}.{hints}")
     return "\n".join(parts)
 
 

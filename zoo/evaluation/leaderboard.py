@@ -7,7 +7,6 @@ ranked among its own, and a copied figure, of which no tracks are known, is not 
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, near
 from zoo.evaluation import published, statistics
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 from zoo.evaluation.collecting import bundled_entries, collect
@@ -140,9 +139,8 @@ def _names(row: Row) -> set[str]:
 
 def _check(what: str, value: str, known: set[str]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
-        raise ZooError(f"no board of {what} {value!r}; {hint}")
+        hint = near(value, known) or f" There are: {', '.join(sorted(known))}."
+        raise ZooError(f"no board of {what} {value!r}.{hint}")
 
 
 def _rule(id: str) -> Protocol:

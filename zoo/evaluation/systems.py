@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 from zoo import catalog
-from zoo.audio import open_audio
-from zoo.data.songs import AUDIO_SUFFIXES, TrackSignal
+from zoo.audio import SUFFIXES, open_audio
+from zoo.data.songs import TrackSignal
 from zoo.data.track import Split, Track
 from zoo.errors import AudioFileError, DatasetError, UnknownModel, ZooError
 from zoo.evaluation.oracles import ORACLES
@@ -220,7 +220,7 @@ class FolderSystem(System):
         place = self._place(track)
         if not place.is_dir():
             return {}
-        found = (p for p in sorted(place.iterdir()) if p.suffix.lower() in AUDIO_SUFFIXES)
+        found = (p for p in sorted(place.iterdir()) if p.suffix.lower() in SUFFIXES)
         files = {p.stem.lower(): p for p in found if not p.name.startswith(".")}
         return {s: p for s, p in files.items() if s not in ("mixture", "residual")}
 

@@ -24,7 +24,6 @@ the pair.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, near
 
 Silence = Literal["museval", "references"]
 IMAGES = ("SDR", "ISR", "SIR", "SAR")
@@ -166,7 +165,6 @@ def protocol(id: str) -> Protocol:
     """
     name = ALIASES.get(id, id)
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(id, [*PROTOCOLS, *ALIASES], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = near(id, [*PROTOCOLS, *ALIASES])
         raise ZooError(f"no protocol {id!r}; expected one of {', '.join(PROTOCOLS)}.{hint}")
     return PROTOCOLS[name]
