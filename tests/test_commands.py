@@ -453,7 +453,7 @@ def test_what_cannot_be_done_with_data_is_said_in_a_line(work, capsys, words, ex
 
 
 def test_long_work_on_data_tells_how_far_it_is(work, capsys, monkeypatch):
-    monkeypatch.setattr("zoo.cli.data.LINE_S", 0.0)
+    monkeypatch.setattr("zoo.cli.progress.LINE_S", 0.0)
     generate("g")
     assert "  3 of 3 songs" in capsys.readouterr().err.splitlines()
     main(["data", "check", "g"])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import itertools
 import math
 import os
 import platform
@@ -344,12 +345,15 @@ class Perfect(Halves):
     trainable = True
 
 
+NUMBERS = itertools.count()
+
+
 def track(model, n_samples=4 * RATE, known=(True, True)):
     mixture = noise(1, 1, n_samples)
     references = torch.stack([mixture * 0.7, mixture * 0.3], dim=1)
     return {
-        "name": "song", "rate": RATE, "mixture": mixture, "references": references,
-        "known": torch.tensor([known]),
+        "name": f"song {next(NUMBERS)}", "rate": RATE, "mixture": mixture,
+        "references": references, "known": torch.tensor([known]),
     }  # fmt: skip
 
 
