@@ -1,8 +1,8 @@
 """`Separator.separate` on signals and files of all kinds, and the `Estimates` that it returns."""
 
+import itertools
 import json
 import logging
-import itertools
 import math
 import os
 import platform
