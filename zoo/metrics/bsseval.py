@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.errors import ShapeError, SilenceError, ZooError
-from zoo.metrics.correlation import Correlations, correlate
+from zoo.metrics.correlation import Correlations, Correlator, basis
 from zoo.metrics.projection import ILL_CONDITIONED, Filters, project
 
 __all__ = ["N_TAPS", "Scores", "bss_eval", "evaluate", "n_frames"]
@@ -220,19 +220,26 @@ class _Signals:
         estimate: ``|y|^2``, ``(S, G)``.
         error: ``|y - s|^2``, ``(S, G)``.
         sounds: whether the channels of references and estimates sum to anything, ``(1 + S, G)``.
+
+    Lists, not tensors: what stays of each frame shall not lie among the large ones that go.
     """
 
-    source: Tensor
-    estimate: Tensor
-    error: Tensor
-    sounds: Tensor
+    source: list[float]
+    estimate: list[list[float]]
+    error: list[list[float]]
+    sounds: list[list[bool]]
 
     @classmethod
     def of(cls, signals: Tensor) -> _Signals:
         """Those of references and estimates ``(1 + S, G, C, T)``."""
-        power = signals.square().sum((-2, -1))
-        error = (signals[1:] - signals[0]).square().sum((-2, -1))
-        return cls(power[0], power[1:], error, (signals.sum(2) != 0).any(-1))
+        power, error = _energy(signals), _energy(signals[1:] - signals[0])
+        sounds = (signals.sum(2) != 0).any(-1)
+        return cls(power[0].tolist(), power[1:].tolist(), error.tolist(), sounds.tolist())
+
+
+def _energy(signals: Tensor) -> Tensor:
+    """``(S, G)`` of ``(S, G, C, T)``."""
+    return torch.einsum("sgct,sgct->sg", signals, signals)
 
 
 _Frame = tuple[Correlations, list[_Signals]]
@@ -256,6 +263,7 @@ class _Frames:
         references, _ = read(0, 1)
         identity = torch.eye(len(references), dtype=torch.float64, device=references.device)
         self.groupings = [g.to(identity) for g in groupings] if groupings else [identity]
+        self._correlate = Correlator(n_lags)
         self._kept: list[_Frame] = []
 
     def __iter__(self) -> Iterator[_Frame]:
@@ -277,8 +285,7 @@ class _Frames:
                 if signals.shape[-1] > n:
                     piece = piece + self._edge(signals, n)
             else:
-                signals[0] = turned(signals[0])
-                piece = correlate(signals[0, ..., :n], signals, self.n_lags)
+                piece = self._correlate(signals[0, ..., :n], signals)
             total = piece if total is None else total + piece
         assert total is not None
         return total
@@ -286,45 +293,38 @@ class _Frames:
     def _edge(self, signals: Tensor, n: int) -> Correlations:
         """What the last samples of a frame of n have to do with those that follow it."""
         first = max(0, n - self.n_lags + 1)
-        ends = turned(signals[0, ..., first:n])
         follows = signals[..., first:].clone()
         follows[..., : n - first] = 0
-        follows[0] = turned(follows[0])
-        return correlate(ends, follows, self.n_lags)
+        return self._correlate(signals[0, ..., first:n], follows)
 
     def _signals(self, start: int, stop: int) -> Tensor:
         """References and estimates ``(1 + S, J, C, n)`` in float64, to the song's end at most."""
         references, estimates = self.read(start, min(stop, self.n_samples))
-        return torch.cat([references[None].double(), estimates.double()])
+        shape = (1 + len(estimates), *references.shape)
+        signals = self._correlate.space("signals", *shape, like=references, dtype=torch.float64)
+        signals[0], signals[1:] = references, estimates
+        return signals
 
     def _frame(self, signals: Tensor) -> _Frame:
-        grouped = (torch.einsum("gj,sjct->sgct", groups, signals) for groups in self.groupings)
-        measured = [_Signals.of(g) for g in grouped]
-        signals = signals.clone()
-        signals[0] = turned(signals[0])
-        return correlate(signals[0], signals, self.n_lags), measured
+        measured = []
+        for groups in self.groupings:
+            is_each = torch.equal(groups, torch.eye(len(groups)).to(groups))
+            grouped = signals if is_each else torch.einsum("gj,sjct->sgct", groups, signals)
+            measured.append(_Signals.of(grouped))
+        return self._correlate(signals[0], signals), measured
 
     def _keep(self, frame: _Frame) -> None:
-        if (len(self._kept) + 1) * frame[0].nbytes <= _KEPT_BYTES:
-            self._kept.append(frame)
-
-
-def basis(n_channels: int) -> Tensor:
-    """Orthonormal ``(C, C)``: the first row is the mean of the channels, as mid and side are.
-
-    References are correlated in it.  The channels of a source in the middle hardly differ, and
-    what little they do would drown in the rounding of their correlations, but not in its own.
-    """
-    rows = torch.eye(n_channels, dtype=torch.float64)
-    rows[0] = 1
-    orthonormal: Tensor = torch.linalg.qr(rows.T)[0].T
-    return orthonormal
-
-
-def turned(references: Tensor) -> Tensor:
-    """References ``(J, C, T)`` in the `basis`."""
-    rows = basis(references.shape[1]).to(references)
-    return torch.einsum("dc,jct->jdt", rows, references)
+        correlations, measured = frame
+        n, most = len(self._kept), min(self.n_frames, _KEPT_BYTES // correlations.nbytes)
+        if n >= most:
+            return
+        # In one piece: in many, they would lie between what comes and goes, and hold it in place.
+        parts = []
+        for name, part in (("own", correlations.own), ("cross", correlations.cross)):
+            shape = (most, *part.shape)
+            parts.append(self._correlate.space(f"kept {name}", *shape, like=part, dtype=part.dtype))
+            parts[-1][n] = part
+        self._kept.append((Correlations(parts[0][n], parts[1][n]), measured))
 
 
 # ----------------------------------------------------------------- energies
@@ -332,17 +332,15 @@ def turned(references: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Energies:
-    """Of a frame; each ``(S, G)``, but ``source`` ``(G,)`` and ``sounds`` ``(1 + S, G)``."""
+    """Of a frame beside its `_Signals`; each ``(S, G)``."""
 
-    source: Tensor
-    error: Tensor
-    explained: Tensor  # p
-    spatial: Tensor  # p - s
-    missed: Tensor  # y - p
-    interference: Tensor  # q - p
-    every: Tensor  # q
-    artefacts: Tensor  # y - q
-    sounds: Tensor
+    explained: list[list[float]]  # p
+    spatial: list[list[float]]  # p - s
+    missed: list[list[float]]  # y - p
+    interference: list[list[float]]  # q - p
+    every: list[list[float]]  # q
+    artefacts: list[list[float]]  # y - q
+    signals: _Signals
     rcond: float
 
 
@@ -397,16 +395,15 @@ class Forms:
         mine = torch.stack([cross[j, :, :, j] for j in range(n_sources)])  # (J, C, S, C, L)
         with_own = torch.einsum("jcsdl,jclsd->sj", mine, self.filters.own)
         with_all = torch.einsum("icsjdl,iclsjd->sj", cross, self.filters.every)
+        estimate = torch.tensor(signals.estimate, dtype=torch.float64).to(own)
         return _Energies(
-            source=signals.source,
-            error=signals.error,
-            explained=explained,
-            spatial=over_own(self.spatial),
-            missed=signals.estimate - 2 * with_own + explained,
-            interference=over_all(self.others),
-            every=every,
-            artefacts=signals.estimate - 2 * with_all + every,
-            sounds=signals.sounds,
+            explained=explained.tolist(),
+            spatial=over_own(self.spatial).tolist(),
+            missed=(estimate - 2 * with_own + explained).tolist(),
+            interference=over_all(self.others).tolist(),
+            every=every.tolist(),
+            artefacts=(estimate - 2 * with_all + every).tolist(),
+            signals=signals,
             rcond=self.filters.rcond,
         )
 
@@ -427,22 +424,21 @@ def _form(filters: Tensor) -> Tensor:
 
 def _scores(frames: list[_Energies], family: Family, silence: str) -> list[Scores]:
     """The scores of each system from the energies of its frames."""
-    stacked = {
-        name: torch.stack([getattr(frame, name) for frame in frames], -1).cpu().numpy()
-        for name in _Energies.__dataclass_fields__
-        if name != "rcond"
-    }
-    sounds = stacked.pop("sounds")
+    source, error, sounds = (
+        np.stack([getattr(frame.signals, name) for frame in frames], -1)
+        for name in ("source", "error", "sounds")
+    )
+    explained, spatial, missed, interference, every, artefacts = (
+        np.stack([getattr(frame, name) for frame in frames], -1)
+        for name in ("explained", "spatial", "missed", "interference", "every", "artefacts")
+    )
     rcond = min(frame.rcond for frame in frames)
-    source, explained = stacked["source"], stacked["explained"]
     if family == "images":
-        sdr = _decibel(source, stacked["error"])
-        isr = _decibel(source, stacked["spatial"])
+        sdr, isr = _decibel(source, error), _decibel(source, spatial)
     else:
-        sdr = _decibel(explained, stacked["missed"])
+        sdr = _decibel(explained, missed)
         isr = np.full_like(sdr, math.nan)
-    sir = _decibel(explained, stacked["interference"])
-    sar = _decibel(stacked["every"], stacked["artefacts"])
+    sir, sar = _decibel(explained, interference), _decibel(every, artefacts)
     scores = []
     for system in range(len(sdr)):
         if silence == "museval":
