@@ -123,7 +123,8 @@ def _comparison(boards: Sequence[Board], first: str, second: str) -> str:
         if a and b and a is not b:
             parts.append(_compared(board, a, b))
     if not parts:
-        rows = {row.name for board in boards for row in leaderboard.with_tracks(board)}
+        rows = [row.name for board in boards for row in leaderboard.with_tracks(board)]
+        rows += [name.partition(" (")[0] for name in rows]  # BLEND (UHL3), which BLEND finds too
         unknown = [n for n in (first, second) if not any(_one(board, n) for board in boards)]
         hints = "".join(near(name, rows) for name in unknown)
         raise ZooError(f"no board has the tracks of both {first!r} and {second!r}.{hints}")

@@ -210,7 +210,10 @@ def choose(names: Iterable[str], asked: int | str | Sequence[int | str]) -> set[
         n = min(asked, len(names) // 4)
         if n < asked:
             log.warning(
-                "of %d songs %d are asked for, and %d taken, a quarter", len(names), asked, n
+                "%d songs are taken to validate on, not %d: at most a quarter of the %d there are",
+                n,
+                asked,
+                len(names),
             )
         drawn = np.random.RandomState(1337).permutation(len(names))[:n]  # as choice draws
         return {names[i] for i in drawn}
