@@ -12,17 +12,9 @@ import numpy as np
 import soundfile
 
 from zoo.audio import read
-from zoo.data.augmentation import (
-    Augmentation,
-    Dice,
-    balanced,
-    equalised,
-    reverberated,
-    room,
-    shifted,
-    sounds,
-    voiced_stretches,
-)
+from zoo.data.augmentation import Augmentation, Dice
+from zoo.dsp.effects import balanced, equalised, reverberated, room, sounds, voiced_stretches
+from zoo.dsp.stretching import shifted
 
 SECONDS_EACH = 0.3
 

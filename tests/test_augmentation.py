@@ -8,20 +8,19 @@ import yaml
 from scipy.signal import find_peaks, lfilter
 
 from zoo.cli.train import run
-from zoo.data.augmentation import (
-    Augmentation,
-    Dice,
+from zoo.data.augmentation import Augmentation, Dice
+from zoo.data.module import Format, Segments, SeparationData
+from zoo.data.track import Track
+from zoo.dsp.effects import (
     active_rms,
     balanced,
     equalised,
     reverberated,
     room,
-    shifted,
     sounds,
     voiced_stretches,
 )
-from zoo.data.module import Format, Segments, SeparationData
-from zoo.data.track import Track
+from zoo.dsp.stretching import shifted
 from zoo.errors import DatasetError, RecipeError
 
 RATE = 16000

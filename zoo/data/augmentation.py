@@ -1,7 +1,7 @@
 """Augmentation: what may happen to the sources of a training example before they are summed.
 
-`Augmentation` says what and how much; the functions below it do it, each to one signal ``(C, T)``,
-and know no chance.  The mixture is summed afterwards, so it is exact whatever happened.
+`Augmentation` says what, and how much; `zoo.dsp.effects` and `zoo.dsp.stretching` do it, each to
+one signal ``(C, T)``, and know no chance.  The mixture is summed afterwards, so it is exact.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
-from scipy.signal import oaconvolve, sosfilt
 
-from zoo.audio import resample
-from zoo.dsp.biquads import peak, shelf
+from zoo.dsp.effects import amplified, balanced, equalised, reverberated, room
+from zoo.dsp.stretching import shifted
 from zoo.errors import RecipeError, near
 
 Signal = NDArray[np.float32]
@@ -27,7 +24,6 @@ Range = tuple[float, float]
 Ranges = Range | dict[str, Range] | None
 Shares = float | dict[str, float]
 
-SILENCE = 1e-3  # -60 dBFS RMS, below which a stretch does not sound
 _COMMON_DB = -23.0  # dBFS; four sources of it add up to a mixture of about -17
 
 
@@ -216,7 +212,7 @@ class Augmentation:
             result = effect(result, sources, rate, dice)
         if self.level_db is not None:
             (level,) = self.drawn("level_db", ("mixture",), dice)
-            result = [_amplified(signal, level or 0.0) for signal in result]
+            result = [amplified(signal, level or 0.0) for signal in result]
         return result
 
     def _equalise(
@@ -284,7 +280,7 @@ class Augmentation:
             rng = dice("noise floor")
             floors = rng.standard_normal((len(signals), *signals[0].shape), dtype=np.float32)
             signals = [
-                signal + _amplified(floor, level) if is_noisy and level is not None else signal
+                signal + amplified(floor, level) if is_noisy and level is not None else signal
                 for signal, floor, level, is_noisy in zip(
                     signals, floors, levels, noisy, strict=True
                 )
@@ -369,218 +365,3 @@ def _uniform(rng: np.random.Generator, n: int, together: bool) -> NDArray[np.flo
 def _between(limits: Range, u: float, is_ratio: bool = False) -> float:
     low, high = limits
     return float(low * (high / low) ** u if is_ratio else low + (high - low) * u)
-
-
-def _amplified(signal: Signal, level_db: float) -> Signal:
-    result: Signal = signal * np.float32(10 ** (level_db / 20))
-    return result
-
-
-# ---- levels
-
-
-def sounds(signal: Signal) -> bool:
-    """Whether a stretch is above -60 dBFS RMS."""
-    return bool(np.square(signal).mean(dtype=np.float64) > SILENCE**2) if signal.size else False
-
-
-def active_rms(signal: Signal, rate: int) -> float:
-    """RMS over the blocks of a second that sound, above -60 dBFS; 0 where none does."""
-    power = np.square(signal).mean(0, dtype=np.float64)
-    starts = np.arange(0, len(power), rate)
-    energy = np.add.reduceat(power, starts) if len(power) else power
-    lengths = np.diff([*starts, len(power)])
-    active = energy > SILENCE**2 * lengths
-    return math.sqrt(energy[active].sum() / lengths[active].sum()) if active.any() else 0.0
-
-
-def balanced(signal: Signal, rate: int, level_db: float) -> Signal:
-    """The signal at a level in dBFS where it sounds; as it is where it does not."""
-    rms = active_rms(signal, rate)
-    return _amplified(signal, level_db - 20 * math.log10(rms)) if rms else signal
-
-
-# ---- where a voice is
-
-
-def voiced_stretches(vocals: Signal, rate: int) -> NDArray[np.int64]:
-    """First and last sample of the stretches where a voice is, ``(n, 2)``.
-
-    A block of 50 ms is voiced where its mean magnitude is at least a tenth of the largest.  A voice
-    that is there from the first block on, or until the last, makes no stretch (Lluis et al. 2019).
-    """
-    block = max(1, round(0.05 * rate))
-    mono = np.abs(vocals.mean(0))
-    n = len(mono) // block
-    level = mono[: n * block].reshape(n, block).mean(1)
-    active = level >= 0.1 * level.max(initial=0)
-    if not level.any():
-        return np.zeros((0, 2), np.int64)
-    edges = np.diff(active.astype(np.int8))
-    on, off = np.flatnonzero(edges > 0) + 1, np.flatnonzero(edges < 0) + 1
-    if len(on) and len(off):
-        off = off[off > on[0]]
-    return np.stack([on[: len(off)], off[: len(on)]], axis=1) * block
-
-
-# ---- colour
-
-
-def equalised(signal: Signal, rate: int, hz: Sequence[float], gains_db: Sequence[float]) -> Signal:
-    """A low shelf, a bell and a high shelf.
-
-    Args:
-        signal: ``(C, T)``.
-        rate: samples per second.
-        hz: of each band.
-        gains_db: of each band.
-    """
-    sections = [
-        shelf(hz[0], gains_db[0], rate, is_high=False),
-        peak(hz[1], gains_db[1], rate),
-        shelf(hz[2], gains_db[2], rate, is_high=True),
-    ]
-    result: Signal = sosfilt(np.asarray(sections, np.float32), signal).astype(
-        np.float32, copy=False
-    )
-    return result
-
-
-def room(rt60_s: float, rate: int, shape: tuple[int, ...], rng: np.random.Generator) -> Signal:
-    """A room's answer to an impulse: noise that decays exponentially, after up to 40 ms.
-
-    Args:
-        rt60_s: time in which it falls by 60 dB, at which it ends.
-        rate: samples per second.
-        shape: ``(C, T)`` of the signals; what comes later than ``T`` is left out.
-        rng: draws delay and noise.
-
-    Returns:
-        ``(C, n)`` with n <= T; the whole of each channel has energy 1.
-    """
-    delay = int(rng.uniform(0, 0.04) * rate)
-    n = max(1, round(rt60_s * rate))
-    noise = rng.standard_normal((shape[0], n), dtype=np.float32)
-    noise *= np.exp(np.arange(n, dtype=np.float32) * np.float32(-math.log(1000) / (rt60_s * rate)))
-    noise /= np.sqrt(np.square(noise).sum(1, keepdims=True))
-    return np.pad(noise, ((0, 0), (delay, 0)))[:, : shape[1]]
-
-
-def reverberated(signal: Signal, response: Signal, send_db: float) -> Signal:
-    """The signal and, at a level beside it, what the room answers to the mean of its channels."""
-    send = signal.mean(0, keepdims=True)
-    wet = oaconvolve(send, response, axes=1)[:, : signal.shape[1]]
-    return signal + _amplified(wet.astype(np.float32, copy=False), send_db)
-
-
-# ---- pitch and tempo
-
-
-def shifted(
-    signal: Signal, rate: int, n_samples: int, semitones: float = 0.0, keeps_formants: bool = False
-) -> Signal:
-    """A signal made to last ``n_samples``, and higher by ``semitones``.
-
-    Pitch is a stretch in time that resampling undoes.
-
-    Args:
-        signal: ``(C, T)``; tempo is ``T / n_samples``.
-        rate: samples per second.
-        n_samples: of the result.
-        semitones: up, or down where negative.
-        keeps_formants: leave the spectral envelope where it is.
-    """
-    fast = round(rate * 2 ** (semitones / 12))
-    n_long = -(-n_samples * fast // rate)
-    stretched = _stretched(signal, rate, n_long, fast / rate if keeps_formants else 1.0)
-    return resample(stretched, fast, rate)[:, :n_samples]
-
-
-def _stretched(signal: Signal, rate: int, n_samples: int, warp: float) -> Signal:
-    """A phase vocoder: a signal made to last ``n_samples``, at its pitch.
-
-    Frames are taken closer together, or further apart, than they are laid down.  Between two of
-    them each bin's phase goes on as it did in the ``hop`` samples before the later one, so nothing
-    needs unwrapping.  All channels turn by one angle, that of their mean, so that a source stays
-    where it is.  (torchaudio's takes twice the time, and turns channels apart.)
-
-    Args:
-        signal: ``(C, T)``.
-        rate: samples per second.
-        n_samples: of the result.
-        warp: factor by which the spectral envelope is compressed, as later resampling undoes.
-    """
-    n_fft = 1 << math.ceil(math.log2(0.046 * rate))  # 46 to 92 ms: two periods of a low voice
-    hop = n_fft // 4
-    n_frames = -(-n_samples // hop) + 1
-    n_signal = signal.shape[1]
-    window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
-    at = np.minimum(np.arange(n_frames) * hop * n_signal // n_samples, n_signal)
-    padded = np.pad(signal, ((0, 0), (n_fft // 2 + hop, n_fft // 2)))
-    mean = padded.mean(0, keepdims=True)
-    frames, middle = (np.lib.stride_tricks.sliding_window_view(x, n_fft, 1) for x in (padded, mean))
-    spectrum = scipy.fft.rfft(frames[:, at + hop] * window)  # (C, N, F)
-    latest = scipy.fft.rfft(middle[0, at + hop] * window) if len(signal) > 1 else spectrum[0]
-    before = scipy.fft.rfft(middle[0, at] * window)
-    turn = np.zeros(before.shape, np.float32)
-    # From where frame k - 1 ended up to where frame k sets in.
-    np.cumsum(np.angle(_smeared(latest[:-1] * before[1:].conj())), axis=0, out=turn[1:])
-    # An onset is laid down as it is: else its partials would not begin together.
-    level = np.abs(latest)
-    is_loud = level > 1e-3 * level.max()
-    rises = (is_loud & (level > 2 * np.abs(before))).sum(1) > 0.4 * is_loud.sum(1)
-    rises[1:] &= ~rises[:-1]
-    turn -= turn[np.maximum.accumulate(np.where(rises, np.arange(n_frames), 0))]
-    phasor = np.empty_like(before)
-    phasor.real, phasor.imag = np.cos(turn), np.sin(turn)
-    spectrum *= phasor
-    if warp != 1:
-        spectrum *= _envelope_change(np.abs(spectrum).mean(0), rate, warp)
-    pieces = scipy.fft.irfft(spectrum, n_fft) * window
-    total = _overlapped(pieces, hop) / np.maximum(
-        _overlapped(np.broadcast_to(window**2, (1, n_frames, n_fft)), hop), np.float32(1e-3)
-    )
-    return total[:, n_fft // 2 : n_fft // 2 + n_samples].astype(np.float32, copy=False)
-
-
-def _overlapped(pieces: Signal, hop: int) -> Signal:
-    """Sum ``(C, T)`` of pieces ``(C, N, 4 hop)``, each ``hop`` after the one before."""
-    channels, n, _ = pieces.shape
-    total = np.zeros((channels, n + 3, hop), np.float32)
-    for q in range(4):
-        total[:, q : q + n] += pieces[..., q * hop : (q + 1) * hop]
-    return total.reshape(channels, -1)
-
-
-def _smeared(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Sums over five neighbouring bins, so that those of one partial turn as its peak does.
-
-    Else each goes its own way at an onset, and what comes after it is blurred and softer.
-    """
-    wide = np.pad(spectrum, ((0, 0), (2, 2)))
-    n = spectrum.shape[1]
-    total = wide[:, :n].copy()
-    for k in range(1, 5):
-        total += wide[:, k : k + n]
-    return total
-
-
-def _envelope_change(magnitude: Signal, rate: int, warp: float) -> Signal:
-    """``E(f warp) / E(f)`` for frames ``(N, F)``, by which resampling finds E where it was.
-
-    The envelope E runs over the tops of the partials: the largest magnitude within 125 Hz, and of
-    its cepstrum what lies below 2 ms.
-    """
-    n_bins = magnitude.shape[1]
-    n_near = round(125 * 2 * (n_bins - 1) / rate)
-    # Frames overlap by three quarters: every second one tells enough.
-    tops = maximum_filter1d(magnitude[::2], 2 * n_near + 1, axis=1)
-    floor = max(1e-4 * float(tops.max(initial=0)), 1e-12)
-    q = np.arange(1, round(0.002 * rate) + 1)
-    cepstrum = scipy.fft.irfft(np.log(np.maximum(tops, floor)))[:, q]
-    here = np.arange(n_bins, dtype=np.float32) * np.float32(math.pi / (n_bins - 1))
-    there = np.minimum(here * np.float32(warp), np.float32(math.pi))
-    waves = q[:, None].astype(np.float32)
-    change = cepstrum @ (2 * (np.cos(waves * there) - np.cos(waves * here)))
-    ratio = np.exp(np.clip(change, -4, 4))  # within 35 dB
-    return np.repeat(ratio, 2, axis=0)[: len(magnitude)]

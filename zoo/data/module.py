@@ -19,10 +19,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from zoo.audio import resample
 from zoo.data import open_dataset
-from zoo.data.augmentation import Augmentation, Dice, Move, sounds, voiced_stretches
+from zoo.data.augmentation import Augmentation, Dice, Move
 from zoo.data.cache import Progress, decoded
 from zoo.data.songs import Input, find_audio
 from zoo.data.track import Dataset, FileTrack, Split, Track
+from zoo.dsp.effects import sounds, voiced_stretches
 from zoo.errors import DatasetError, RecipeError
 
 log = logging.getLogger(__name__)
