@@ -57,7 +57,7 @@ Reader = Callable[[int, int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of each source in each frame, ``(J, F)`` float64, in dB.
+    """Figures of each source in each frame, ``(J, N)`` float64, in dB.
 
     NaN stands where a frame has no score; +inf where there is no error at all.
 
