@@ -16,13 +16,10 @@ from zoo.errors import ZooError
 from zoo.evaluation.board import Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
 from zoo.evaluation.overlap import overlap
-from zoo.metrics.rules import Protocol, protocol
+from zoo.metrics.rules import ILL_CONDITIONED, N_TEST, Protocol, protocol
 from zoo.release import SCORES, Release, bundled
 from zoo.scores import TrackScores
 
-N_TEST = {"mir1k": 825, "dsd100": 50, "musdb18": 50, "musdb18hq": 50}
-"""Tracks of the whole test, for score files that do not tell."""
-ILL_CONDITIONED = 1e-13  # reciprocal condition, below which SIR and SAR are rounding errors
 FACTS = (
     "kind evaluator release sha256 seed arguments versions data parameters rcond silence model "
     "trained_on"
