@@ -8,10 +8,11 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import soundfile
 
 from zoo.cli import main
 from zoo.errors import ZooError
-from zoo.evaluation import leaderboard, published, text
+from zoo.evaluation import evaluate, leaderboard, published, text
 from zoo.evaluation.collecting import collect
 from zoo.evaluation.overlap import overlap
 from zoo.evaluation.roster import SYSTEMS
@@ -296,6 +297,10 @@ def test_bundled_releases_stand_on_their_board():
         ({"protocol": "best"}, "no protocol 'best'"),
         ({"protocol": "sisec2016"}, "protocol sisec2016, where the rest of its folder has"),
         ({"sha256": "cd"}, "hash of weights cd, where the rest of its folder has ab"),
+        ({"silence": "references"}, "silence references, where the rest of its folder has museval"),
+        ({"arguments": {"n": 2}}, 'arguments {"n": 2}, where the rest of its folder has none'),
+        ({"seed": 1}, "seed 1, where the rest of its folder has none"),
+        ({"data": "folder 12"}, "data folder 12, where the rest of its folder has none"),
     ],
 )
 def test_what_does_not_belong_is_named_and_the_rest_goes_on(tmp_path, facts, said):
@@ -305,6 +310,20 @@ def test_what_does_not_belong_is_named_and_the_rest_goes_on(tmp_path, facts, sai
     entries, (problem,) = collect([tmp_path])
     assert said in problem and "song 9.json" in problem
     assert entries[0].scored == {"song 0", "song 1", "song 2"}
+
+
+def test_estimates_of_a_folder_are_one_row_whatever_their_files(tmp_path):
+    for track in "abc":
+        for source in ("vocals", "accompaniment"):
+            path = tmp_path / "data" / "test" / track / f"{source}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seed = ord(track) + len(source)
+            soundfile.write(path, np.random.default_rng(seed).uniform(-0.3, 0.3, 16000), 8000)
+    options = {"root": tmp_path / "data", "sdr_only": True, "output": tmp_path / "out"}
+    evaluate(str(tmp_path / "data" / "test"), "folder", protocol="sisec2018", **options)
+    (entry,), problems = collect([tmp_path / "out"])
+    assert entry.scored == {"a", "b", "c"} and not problems
+    assert "sha256" not in entry.facts
 
 
 def test_a_second_file_of_a_track_is_left_out(tmp_path):

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -21,11 +21,27 @@ from zoo.release import SCORES, Release, bundled
 from zoo.scores import TrackScores
 
 FACTS = (
-    "kind evaluator release sha256 seed arguments versions data parameters rcond silence model "
-    "trained_on"
+    "kind evaluator release sha256 seed training_seed arguments versions data parameters rcond "
+    "silence model trained_on"
 ).split()
 
-Identity = tuple[str, str, str, str]  # data set, protocol, system, hash of the weights
+
+class Identity(NamedTuple):
+    """What all files of a row have in common."""
+
+    dataset: str
+    protocol: str
+    system: str
+    weights: str
+    silence: str
+    arguments: str
+    seed: str
+    data: str
+
+
+WORDS = Identity(
+    "data set", "protocol", "system", "hash of weights", "silence", "arguments", "seed", "data"
+)
 
 
 def collect(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
@@ -92,7 +108,7 @@ def _entry(
                 problems.append(f"{path} is left out: {_difference(other, identity)}")
     members: dict[str, TrackScores] = {}
     for path, track, mine in kept:
-        name = canonical(identity[0], track.track)
+        name = canonical(identity.dataset, track.track)
         if mine != identity:
             continue
         if name in members:
@@ -121,18 +137,27 @@ def _identity(track: TrackScores, place: Path, release: Release | None) -> Ident
     if not dataset:
         raise ZooError("left out: it names no data set; `zoo evaluate` writes it.")
     name = release.name if release else track.facts.get("system") or place.name
-    sha256 = "" if release else str(track.facts.get("sha256") or "")
     split = track.facts.get("split")
     if split not in (None, "test"):
         name = f"{name}, {split} tracks"
-    return str(dataset), protocol(str(track.protocol)).id, str(name), sha256
+    # Estimates in a folder have a hash of each track's files, which are no weights.
+    has_weights = release is None and track.facts.get("kind") != "estimates"
+
+    def told(key: str) -> str:
+        value = track.facts.get(key)
+        return "" if value is None else json.dumps(value, sort_keys=True).strip('"')
+
+    return Identity(
+        str(dataset), protocol(str(track.protocol)).id, str(name),
+        told("sha256") if has_weights else "", told("silence") or "museval", told("arguments"),
+        told("seed"), told("data"),
+    )  # fmt: skip
 
 
 def _difference(other: Identity, most: Identity) -> str:
-    words = ("data set", "protocol", "system", "hash of weights")
     found = [
         f"{word} {a or 'unknown'}, where the rest of its folder has {b or 'none'}"
-        for word, a, b in zip(words, other, most, strict=True)
+        for word, a, b in zip(WORDS, other, most, strict=True)
         if a != b
     ]
     return "; ".join(found) + "."
@@ -141,9 +166,11 @@ def _difference(other: Identity, most: Identity) -> str:
 def _build(
     identity: Identity, members: Mapping[str, TrackScores], release: Release | None
 ) -> Entry:
-    dataset, protocol_id, name, _ = identity
+    dataset, protocol_id, name, *_ = identity
     first = next(iter(members.values()))
     facts = {key: first.facts[key] for key in FACTS if first.facts.get(key) is not None}
+    if not identity.weights and not release:
+        facts.pop("sha256", None)
     for key in ("seconds", "audio_seconds"):
         known = [track.facts.get(key) for track in members.values()]
         if all(isinstance(value, (int, float)) for value in known):
