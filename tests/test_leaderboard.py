@@ -14,6 +14,7 @@ from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.evaluation import evaluate, leaderboard, published, text
 from zoo.evaluation.collecting import collect
+from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
 from zoo.evaluation.roster import SYSTEMS
 from zoo.evaluation.statistics import compare
@@ -268,10 +269,49 @@ def test_a_row_with_few_of_the_tracks_has_no_rank(tmp_path):
     assert ranks == ["2", "1", ""]
 
 
+def test_rules_of_silence_are_ranked_apart(tmp_path):
+    for system, gain, silence in (("a", 0, None), ("b", 1, None), ("c", 2, "references")):
+        for k in range(12):
+            write(tmp_path / system, f"song {k}", {"vocals": [k + gain]}, silence=silence)
+    boards, _ = leaderboard.load([tmp_path], dataset="folder")
+    ranks = [row(boards[0], name).cell("vocals", "SDR").rank for name in "abc"]
+    assert ranks == ["2", "1", ""]
+
+
+def test_oracles_are_pooled_over_the_tracks_of_the_row(tmp_path):
+    write(tmp_path / "net", "x", {"vocals": [4.0]})
+    write(tmp_path / "net", "y", {"vocals": [8.0]})
+    for track, floor, best in (("x", 0.0, 10.0), ("y", 2.0, 12.0), ("z", 50.0, 90.0)):
+        write(tmp_path / "mixture", track, {"vocals": [floor]}, kind="mixture")
+        write(tmp_path / "irm", track, {"vocals": [best]}, kind="oracle")
+    write(tmp_path / "ibm", "x", {"vocals": [99.0]}, kind="oracle")  # lacks y
+    write(tmp_path / "more", "q", {"vocals": [8.0]})  # on which no oracle was scored
+    boards, _ = leaderboard.load([tmp_path], dataset="folder")
+    of_oracle = {r.name: r.cell("vocals", "SDR").of_oracle for r in boards[0].rows}
+    assert of_oracle["net"] == pytest.approx(50.0) and of_oracle["more"] is None
+
+
+def test_oracle_and_mixture_are_of_one_provenance():
+    def entry(name, provenance, role, value):
+        tracks = {"vocals": {"SDR": {"x": TrackFigure(value)}}}
+        return Entry("folder", "sisec2018", name, provenance, role, tracks)
+
+    entries = [
+        entry("net", "measured", "system", 5.0),
+        entry("irm", "measured", "oracle", 6.0),
+        entry("IRM", "re-aggregated", "oracle", 10.0),
+        entry("MIX", "re-aggregated", "mixture", 0.0),
+    ]
+    (board,) = leaderboard.boards(entries, "folder")
+    assert row(board, "net").cell("vocals", "SDR").of_oracle == pytest.approx(50.0)
+
+
 def test_seeds_of_one_system_show_their_spread_and_share_a_rank(tmp_path):
     for seed, gain in ((0, 0.0), (1, 0.4)):
         for k in range(20):
-            facts = {"seed": seed, "arguments": {"n_stacks": 3}, "sha256": f"{seed}"}
+            facts = {
+                "seed": 0, "training_seed": seed, "arguments": {"n_stacks": 3}, "sha256": f"{seed}",
+            }  # fmt: skip
             write(tmp_path / f"net-seed{seed}", f"song {k}", {"vocals": [k + gain]}, **facts)
     boards, _ = leaderboard.load([tmp_path], dataset="folder")
     cells = [row(boards[0], f"net-seed{seed}").cell("vocals", "SDR") for seed in (0, 1)]
