@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
@@ -44,8 +45,14 @@ WORDS = Identity(
 )
 
 
-def collect(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+def collect(
+    folders: Sequence[Path], stated: Mapping[str, str] | None = None
+) -> tuple[list[Entry], list[str]]:
     """Entries of score files below folders, one per folder that holds some.
+
+    Args:
+        folders: of score files, at any depth.
+        stated: ``dataset`` and ``protocol`` of files that tell none, as museval's do not.
 
     Returns:
         The entries, and a sentence for everything that was left out.
@@ -65,7 +72,7 @@ def collect(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             by_folder[path.parent].append(path)
         before = len(found)
         for place, paths in by_folder.items():
-            found += _entry(place, paths, problems)
+            found += _entry(place, paths, problems, stated=stated or {})
         if len(found) == before:
             problems.append(f"{folder} holds no score file that counts; run `zoo evaluate` first.")
     return _told_apart(found), problems
@@ -83,14 +90,18 @@ def bundled_entries() -> tuple[list[Entry], list[str]]:
 
 
 def _entry(
-    place: Path, paths: Sequence[Path], problems: list[str], release: Release | None = None
+    place: Path,
+    paths: Sequence[Path],
+    problems: list[str],
+    release: Release | None = None,
+    stated: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Entry]:
     """The entry of a folder, or none."""
     read: list[tuple[Path, TrackScores]] = []
     for path in paths:
         try:
             if _is_meant_as_scores(path):
-                read.append((path, scores.read(path)))
+                read.append((path, _completed(scores.read(path), stated)))
         except ZooError as error:
             problems.append(str(error))
     kept: list[tuple[Path, TrackScores, Identity]] = []
@@ -127,16 +138,35 @@ def _is_meant_as_scores(path: Path) -> bool:
     return isinstance(content, dict) and "targets" in content
 
 
+def _completed(track: TrackScores, stated: Mapping[str, str]) -> TrackScores:
+    """Scores with what was stated of them, where their file does not tell."""
+    told = {**track.facts, "dataset": _dataset(track)}
+    missing = {key: value for key, value in stated.items() if not told.get(key)}
+    if not missing:
+        return track
+    return replace(track, facts={**track.facts, **missing, "stated": sorted(missing)})
+
+
+def _dataset(track: TrackScores) -> str:
+    data = str(track.facts.get("data") or "").partition(" ")[0]
+    return str(track.facts.get("dataset") or data)
+
+
 def _identity(track: TrackScores, place: Path, release: Release | None) -> Identity:
     if track.protocol is None:
         raise ZooError(
             "left out: it names no protocol, without which a figure cannot be compared; "
-            "`zoo evaluate` writes it."
+            "`zoo evaluate` writes it, and `zoo leaderboard FOLDER --data ID --protocol ID` "
+            "states it for files of others."
         )
-    dataset = track.facts.get("dataset") or str(track.facts.get("data") or "").partition(" ")[0]
+    dataset = _dataset(track)
     if not dataset:
-        raise ZooError("left out: it names no data set; `zoo evaluate` writes it.")
-    name = release.name if release else track.facts.get("system") or place.name
+        raise ZooError(
+            "left out: it names no data set; `zoo evaluate` writes it, and "
+            "`zoo leaderboard FOLDER --data ID --protocol ID` states it for files of others."
+        )
+    system = place.parent if place.name == "test" else place  # museval adds a folder of the split
+    name = release.name if release else track.facts.get("system") or system.name
     split = track.facts.get("split")
     if split not in (None, "test"):
         name = f"{name}, {split} tracks"
@@ -148,7 +178,7 @@ def _identity(track: TrackScores, place: Path, release: Release | None) -> Ident
         return "" if value is None else json.dumps(value, sort_keys=True).strip('"')
 
     return Identity(
-        str(dataset), protocol(str(track.protocol)).id, str(name),
+        dataset, protocol(str(track.protocol)).id, str(name),
         told("sha256") if has_weights else "", told("silence") or "museval", told("arguments"),
         told("seed"), told("data"),
     )  # fmt: skip
@@ -208,6 +238,8 @@ def _figures(
 def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     notes = []
     facts = [track.facts for track in members.values()]
+    if stated := facts[0].get("stated"):
+        notes.append(f"{' and '.join(stated)} stated by hand, not told by its files")
     rcond = [f["rcond"] for f in facts if isinstance(f.get("rcond"), (int, float))]
     ill = sum(value < ILL_CONDITIONED for value in rcond)
     if ill:

@@ -61,8 +61,8 @@ def load(
 
     Args:
         folders: of score files, at any depth; none: ``results/scores``, where there is one.
-        dataset: only its boards.
-        protocol: only its boards; an id or an alias.
+        dataset: only its boards; also that of files in ``folders`` that tell none.
+        protocol: likewise; an id or an alias.
         metrics: only these columns, which saves the intervals of others; none of them: the first
             of each board; None: all.
 
@@ -73,7 +73,8 @@ def load(
         ZooError: a folder is not there, or nothing is known of the data set or protocol.
     """
     places = [Path(folder) for folder in folders] or [p for p in (DEFAULT,) if p.is_dir()]
-    measured, problems = collect(places)
+    named = {"dataset": dataset, "protocol": protocol} if folders else {}
+    measured, problems = collect(places, {key: id for key, id in named.items() if id})
     theirs = {(e.dataset, e.protocol, e.name) for e in measured}
     ours, faults = bundled_entries()
     # Scores of a release made here win over those that came with it.
