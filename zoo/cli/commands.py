@@ -257,8 +257,13 @@ def leaderboard(
     folders: Annotated[
         list[str] | None, typer.Argument(metavar="[FOLDER...]", show_default=False)
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--data", help="Only this data set; also that of files that tell none."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Only this protocol; also that of files that tell none.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option("-s", "--source", help="All that is known of one source.")
     ] = None,

@@ -15,8 +15,7 @@ from zoo.cli.progress import printable, showing
 from zoo.data import open_dataset
 from zoo.errors import RecipeError
 from zoo.evaluation.run import Outcome, Run, summarise
-from zoo.metrics.projection import ILL_CONDITIONED
-from zoo.metrics.rules import Protocol
+from zoo.metrics.rules import ILL_CONDITIONED, Protocol
 
 
 @dataclass

@@ -35,9 +35,10 @@ class Cell:
         n_valid_frames: frames with a value, over all tracks.
         n_frames: frames scored, with a value or without.
         tracks: value of each track, NaN where it has none; None where they are unknown.
-        rank: among the systems of the row's provenance, as ``"1"`` or, where they cannot be told
-            apart, ``"1-3"``; empty for what has no rank.
-        of_oracle: per cent of the best oracle; what that means is a note of the board.
+        rank: among the systems of the row's provenance and silence, as ``"1"`` or, where they
+            cannot be told apart, ``"1-3"``; empty for what has no rank.
+        of_oracle: per cent of the best oracle on the same tracks, where it was scored on them; what
+            that means is a note of the board.
         seed_spread: largest minus smallest value over the seeds of this system, where several were
             trained.
     """
@@ -67,8 +68,8 @@ class Row:
         facts: as far as they are known: ``authors``, ``year``, ``trained_on``, ``extra_data``,
             ``shared`` (artists that training and test have in common), ``parameters``, ``seconds``
             and ``audio_seconds`` (CPU seconds of separation, for so much audio), ``evaluator``,
-            ``release``, ``sha256``, ``seed``, ``kind``, ``source`` (where a published figure
-            stands).
+            ``release``, ``sha256``, ``seed``, ``training_seed``, ``silence``, ``kind``,
+            ``source`` (where a published figure stands).
         notes: what a reader must know before comparing this row.
         command: what would measure it here; empty where it was.
     """
@@ -85,6 +86,11 @@ class Row:
     def cell(self, source: str, metric: str) -> Cell | None:
         """Its cell, or None."""
         return self.cells.get(source, {}).get(metric)
+
+    @property
+    def silence(self) -> str:
+        """By which rule silent frames were left out; figures of another do not compare."""
+        return str(self.facts.get("silence") or "museval")
 
     @property
     def cost(self) -> float | None:

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -16,23 +17,42 @@ from zoo.errors import ZooError
 from zoo.evaluation.board import Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
 from zoo.evaluation.overlap import overlap
-from zoo.metrics.rules import Protocol, protocol
+from zoo.metrics.rules import ILL_CONDITIONED, N_TEST, Protocol, protocol
 from zoo.release import SCORES, Release, bundled
 from zoo.scores import TrackScores
 
-N_TEST = {"mir1k": 825, "dsd100": 50, "musdb18": 50, "musdb18hq": 50}
-"""Tracks of the whole test, for score files that do not tell."""
-ILL_CONDITIONED = 1e-13  # reciprocal condition, below which SIR and SAR are rounding errors
 FACTS = (
-    "kind evaluator release sha256 seed arguments versions data parameters rcond silence model "
-    "trained_on"
+    "kind evaluator release sha256 seed training_seed arguments versions data parameters rcond "
+    "silence model trained_on"
 ).split()
 
-Identity = tuple[str, str, str, str]  # data set, protocol, system, hash of the weights
+
+class Identity(NamedTuple):
+    """What all files of a row have in common."""
+
+    dataset: str
+    protocol: str
+    system: str
+    weights: str
+    silence: str
+    arguments: str
+    seed: str
+    data: str
 
 
-def collect(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+WORDS = Identity(
+    "data set", "protocol", "system", "hash of weights", "silence", "arguments", "seed", "data"
+)
+
+
+def collect(
+    folders: Sequence[Path], stated: Mapping[str, str] | None = None
+) -> tuple[list[Entry], list[str]]:
     """Entries of score files below folders, one per folder that holds some.
+
+    Args:
+        folders: of score files, at any depth.
+        stated: ``dataset`` and ``protocol`` of files that tell none, as museval's do not.
 
     Returns:
         The entries, and a sentence for everything that was left out.
@@ -52,7 +72,7 @@ def collect(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             by_folder[path.parent].append(path)
         before = len(found)
         for place, paths in by_folder.items():
-            found += _entry(place, paths, problems)
+            found += _entry(place, paths, problems, stated=stated or {})
         if len(found) == before:
             problems.append(f"{folder} holds no score file that counts; run `zoo evaluate` first.")
     return _told_apart(found), problems
@@ -70,14 +90,18 @@ def bundled_entries() -> tuple[list[Entry], list[str]]:
 
 
 def _entry(
-    place: Path, paths: Sequence[Path], problems: list[str], release: Release | None = None
+    place: Path,
+    paths: Sequence[Path],
+    problems: list[str],
+    release: Release | None = None,
+    stated: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Entry]:
     """The entry of a folder, or none."""
     read: list[tuple[Path, TrackScores]] = []
     for path in paths:
         try:
             if _is_meant_as_scores(path):
-                read.append((path, scores.read(path)))
+                read.append((path, _completed(scores.read(path), stated)))
         except ZooError as error:
             problems.append(str(error))
     kept: list[tuple[Path, TrackScores, Identity]] = []
@@ -95,7 +119,7 @@ def _entry(
                 problems.append(f"{path} is left out: {_difference(other, identity)}")
     members: dict[str, TrackScores] = {}
     for path, track, mine in kept:
-        name = canonical(identity[0], track.track)
+        name = canonical(identity.dataset, track.track)
         if mine != identity:
             continue
         if name in members:
@@ -114,28 +138,56 @@ def _is_meant_as_scores(path: Path) -> bool:
     return isinstance(content, dict) and "targets" in content
 
 
+def _completed(track: TrackScores, stated: Mapping[str, str]) -> TrackScores:
+    """Scores with what was stated of them, where their file does not tell."""
+    told = {**track.facts, "dataset": _dataset(track)}
+    missing = {key: value for key, value in stated.items() if not told.get(key)}
+    if not missing:
+        return track
+    return replace(track, facts={**track.facts, **missing, "stated": sorted(missing)})
+
+
+def _dataset(track: TrackScores) -> str:
+    data = str(track.facts.get("data") or "").partition(" ")[0]
+    return str(track.facts.get("dataset") or data)
+
+
 def _identity(track: TrackScores, place: Path, release: Release | None) -> Identity:
     if track.protocol is None:
         raise ZooError(
             "left out: it names no protocol, without which a figure cannot be compared; "
-            "`zoo evaluate` writes it."
+            "`zoo evaluate` writes it, and `zoo leaderboard FOLDER --data ID --protocol ID` "
+            "states it for files of others."
         )
-    dataset = track.facts.get("dataset") or str(track.facts.get("data") or "").partition(" ")[0]
+    dataset = _dataset(track)
     if not dataset:
-        raise ZooError("left out: it names no data set; `zoo evaluate` writes it.")
-    name = release.name if release else track.facts.get("system") or place.name
-    sha256 = "" if release else str(track.facts.get("sha256") or "")
+        raise ZooError(
+            "left out: it names no data set; `zoo evaluate` writes it, and "
+            "`zoo leaderboard FOLDER --data ID --protocol ID` states it for files of others."
+        )
+    system = place.parent if place.name == "test" else place  # museval adds a folder of the split
+    name = release.name if release else track.facts.get("system") or system.name
     split = track.facts.get("split")
     if split not in (None, "test"):
         name = f"{name}, {split} tracks"
-    return str(dataset), protocol(str(track.protocol)).id, str(name), sha256
+    # Estimates in a folder have a hash of each track's files, which are no weights.
+    has_weights = release is None and track.facts.get("kind") != "estimates"
+
+    def told(key: str) -> str:
+        value = track.facts.get(key)
+        return "" if value is None else json.dumps(value, sort_keys=True).strip('"')
+
+    return Identity(
+        dataset, protocol(str(track.protocol)).id, str(name),
+        told("sha256") if has_weights else "", told("silence") or "museval", told("arguments"),
+        told("seed"), told("data"),
+    )  # fmt: skip
 
 
 def _difference(other: Identity, most: Identity) -> str:
-    words = ("data set", "protocol", "system", "hash of weights")
     found = [
         f"{word} {a or 'unknown'}, where the rest of its folder has {b or 'none'}"
-        for word, a, b in zip(words, other, most, strict=True)
+        for word, a, b in zip(WORDS, other, most, strict=True)
         if a != b
     ]
     return "; ".join(found) + "."
@@ -144,9 +196,11 @@ def _difference(other: Identity, most: Identity) -> str:
 def _build(
     identity: Identity, members: Mapping[str, TrackScores], release: Release | None
 ) -> Entry:
-    dataset, protocol_id, name, _ = identity
+    dataset, protocol_id, name, *_ = identity
     first = next(iter(members.values()))
     facts = {key: first.facts[key] for key in FACTS if first.facts.get(key) is not None}
+    if not identity.weights and not release:
+        facts.pop("sha256", None)
     for key in ("seconds", "audio_seconds"):
         known = [track.facts.get(key) for track in members.values()]
         if all(isinstance(value, (int, float)) for value in known):
@@ -184,6 +238,8 @@ def _figures(
 def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     notes = []
     facts = [track.facts for track in members.values()]
+    if stated := facts[0].get("stated"):
+        notes.append(f"{' and '.join(stated)} stated by hand, not told by its files")
     rcond = [f["rcond"] for f in facts if isinstance(f.get("rcond"), (int, float))]
     ill = sum(value < ILL_CONDITIONED for value in rcond)
     if ill:

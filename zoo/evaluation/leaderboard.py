@@ -61,8 +61,8 @@ def load(
 
     Args:
         folders: of score files, at any depth; none: ``results/scores``, where there is one.
-        dataset: only its boards.
-        protocol: only its boards; an id or an alias.
+        dataset: only its boards; also that of files in ``folders`` that tell none.
+        protocol: likewise; an id or an alias.
         metrics: only these columns, which saves the intervals of others; none of them: the first
             of each board; None: all.
 
@@ -73,7 +73,8 @@ def load(
         ZooError: a folder is not there, or nothing is known of the data set or protocol.
     """
     places = [Path(folder) for folder in folders] or [p for p in (DEFAULT,) if p.is_dir()]
-    measured, problems = collect(places)
+    named = {"dataset": dataset, "protocol": protocol} if folders else {}
+    measured, problems = collect(places, {key: id for key, id in named.items() if id})
     theirs = {(e.dataset, e.protocol, e.name) for e in measured}
     ours, faults = bundled_entries()
     # Scores of a release made here win over those that came with it.
@@ -167,7 +168,7 @@ def _board(
         if metric in rule.metrics:  # others stand beside and never rank
             rows = _ranked(rows, entries, label(rule, metric))
             if "SDR" in metric:
-                rows = _against_oracles(rows, label(rule, metric), metric == "NSDR")
+                rows = _against_oracles(rows, entries, rule, metric)
     known = {e.system for e in entries} | {_system(row, dataset, protocol) for row in rows}
     rows += [
         Row(system.name, "not measured", command=system.command)
@@ -196,7 +197,7 @@ def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
     for metric in metrics:
         for source, by_metric in entry.tracks.items():
             if metric in by_metric:
-                cells[source][label(rule, metric)] = _cell(by_metric[metric], rule, metric)
+                cells[source][label(rule, metric)] = _cell(by_metric[metric], rule)
         for source, figures in entry.figures.items():
             if metric in figures:
                 cells[source][label(rule, metric)] = Cell(figures[metric])
@@ -218,19 +219,17 @@ def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
     )  # fmt: skip
 
 
-def _cell(figures: Mapping[str, TrackFigure], rule: Protocol, metric: str) -> Cell:
+def _cell(figures: Mapping[str, TrackFigure], rule: Protocol) -> Cell:
     sound = [f for f in figures.values() if math.isfinite(f.value)]
-    if rule.frame_pool == "none" and all(f.frames for f in sound) and sound:
-        frames = [np.array(f.frames) for f in sound]
-        value = rule.pool([x for f in sound for x in f.frames])
-        low, high = statistics.interval_of_frames(frames)
+    if _has_frames(sound, rule):
+        low, high = statistics.interval_of_frames([np.array(f.frames) for f in sound])
     else:
-        weights = [f.weight for f in sound]
-        value = rule.pool([f.value for f in sound], weights)
         values = np.array([f.value for f in sound])
-        low, high = statistics.interval(values, rule.track_pool, np.array(weights))
+        low, high = statistics.interval(
+            values, rule.track_pool, np.array([f.weight for f in sound])
+        )
     return Cell(
-        value,
+        _pooled(sound, rule),
         None if math.isnan(low) else low,
         None if math.isnan(high) else high,
         len(sound),
@@ -238,6 +237,18 @@ def _cell(figures: Mapping[str, TrackFigure], rule: Protocol, metric: str) -> Ce
         sum(f.n_frames for f in figures.values()),
         {track: f.value for track, f in figures.items()},
     )
+
+
+def _has_frames(sound: Sequence[TrackFigure], rule: Protocol) -> bool:
+    """Whether the frames of all tracks are to be pooled, and are known."""
+    return rule.frame_pool == "none" and bool(sound) and all(f.frames for f in sound)
+
+
+def _pooled(figures: Sequence[TrackFigure], rule: Protocol) -> float:
+    sound = [f for f in figures if math.isfinite(f.value)]
+    if _has_frames(sound, rule):
+        return rule.pool([x for f in sound for x in f.frames])
+    return rule.pool([f.value for f in sound], [f.weight for f in sound])
 
 
 # ------------------------------------------------------------------------------- beside the figures
@@ -258,16 +269,18 @@ def _with_means(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
 
 def _with_seeds(rows: Sequence[Row]) -> list[Row]:
     """The spread over seeds, for systems of one name and one set of arguments with several."""
-    families: dict[tuple[str, str], list[int]] = defaultdict(list)
+    families: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for k, row in enumerate(rows):
-        if row.provenance == "measured" and row.facts.get("seed") is not None:
+        if row.provenance == "measured" and row.facts.get("training_seed") is not None:
             name = re.sub(r"[\W_]*seed[\W_]*\d+|\s\(\d+\)$", "", row.name)
             arguments = dict(row.facts.get("arguments") or {})
             arguments.pop("seed", None)
-            families[name, json.dumps(arguments, sort_keys=True, default=str)].append(k)
+            told = json.dumps(arguments, sort_keys=True, default=str)
+            families[name, told, row.silence].append(k)
     found = list(rows)
     for members in families.values():
-        if len({rows[k].facts["seed"] for k in members}) < 2:
+        n_seeds = len({rows[k].facts["training_seed"] for k in members})
+        if n_seeds < 2:
             continue
         for k in members:
             cells = {
@@ -275,7 +288,7 @@ def _with_seeds(rows: Sequence[Row]) -> list[Row]:
                          for m, c in by_metric.items()}
                 for source, by_metric in rows[k].cells.items()
             }  # fmt: skip
-            note = f"one of {len(members)} seeds"
+            note = f"one of {n_seeds} seeds"
             found[k] = replace(rows[k], cells=cells, notes=(*rows[k].notes, note))
     return found
 
@@ -287,14 +300,13 @@ def _spread(rows: Sequence[Row], members: Sequence[int], source: str, metric: st
 
 
 def _ranked(rows: Sequence[Row], entries: Sequence[Entry], metric: str) -> list[Row]:
-    """Ranks among the systems of one provenance that were scored on the same tracks."""
+    """Ranks among the systems of one provenance and silence that were scored on the same tracks."""
     found = list(rows)
-    for provenance in ("measured", "re-aggregated"):
-        members = [
-            k
-            for k, row in enumerate(rows)
-            if (row.provenance, row.role) == (provenance, "system") and entries[k].tracks
-        ]
+    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for k, row in enumerate(rows):
+        if row.role == "system" and entries[k].tracks:
+            alike[row.provenance, row.silence].append(k)
+    for members in alike.values():
         usual = _usual([entries[k].scored for k in members])
         members = [
             k for k in members if len(entries[k].scored & usual) >= RANKED_SHARE * len(usual)
@@ -321,32 +333,46 @@ def _usual(scored: Sequence[set[str]]) -> set[str]:
     )
 
 
-def _against_oracles(rows: Sequence[Row], metric: str, is_gain: bool) -> list[Row]:
-    """Per cent of the best oracle of each source; the mixture, where it is known, is 0 %."""
+def _against_oracles(
+    rows: Sequence[Row], entries: Sequence[Entry], rule: Protocol, metric: str
+) -> list[Row]:
+    """Per cent of the best oracle of each source; the mixture, where there is one, is 0 %.
+
+    Both are pooled over the row's own tracks, and are of its own provenance where that has them,
+    else of another, but never one of each.
+    """
+    column = label(rule, metric)
+    has_floor = metric != "NSDR" and any(row.role == "mixture" for row in rows)
     found = list(rows)
     for k, row in enumerate(rows):
         for source in row.cells:
-            cell = row.cell(source, metric)
-            best = _best(rows, row, source, metric, "oracle")
-            if row.role != "system" or cell is None or best is None:
+            cell = row.cell(source, column)
+            if row.role != "system" or cell is None or not cell.tracks:
                 continue
-            floor = 0.0 if is_gain else _best(rows, row, source, metric, "mixture") or 0.0
-            if best > floor:
-                share = 100 * (cell.value - floor) / (best - floor)
-                # The row may have a rank by now, so take its cell anew.
-                latest = found[k].cell(source, metric) or cell
-                found[k] = _with_cell(found[k], source, metric, replace(latest, of_oracle=share))
+            tracks = [track for track, value in cell.tracks.items() if math.isfinite(value)]
+            for provenance in sorted(PROVENANCES, key=lambda p: p != row.provenance):
+                alike = [
+                    entry
+                    for entry, other in zip(entries, rows, strict=True)
+                    if (other.provenance, other.silence) == (provenance, row.silence)
+                ]
+                best = _best(alike, "oracle", rule, source, metric, tracks)
+                floor = _best(alike, "mixture", rule, source, metric, tracks) if has_floor else 0.0
+                if best > floor:  # neither is NaN
+                    share = 100 * (cell.value - floor) / (best - floor)
+                    found[k] = _with_cell(found[k], source, column, replace(cell, of_oracle=share))
+                    break
     return found
 
 
-def _best(rows: Sequence[Row], row: Row, source: str, metric: str, role: str) -> float | None:
-    """Best oracle or mixture of a row's own provenance, else of any."""
-    values: dict[bool, list[float]] = {True: [], False: []}
-    for other in rows:
-        cell = other.cell(source, metric)
-        if other.role == role and cell and not math.isnan(cell.value):
-            values[other.provenance == row.provenance].append(cell.value)
-    return max(values[True] or values[False], default=None)
+def _best(
+    entries: Sequence[Entry], role: str, rule: Protocol, source: str, metric: str,
+    tracks: Sequence[str],
+) -> float:  # fmt: skip
+    """Best oracle or mixture on these tracks; NaN where none was scored on all of them."""
+    known = [e.tracks.get(source, {}).get(metric, {}) for e in entries if e.role == role]
+    values = [_pooled([f[t] for t in tracks], rule) for f in known if f.keys() >= set(tracks)]
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
 def _with_cell(row: Row, source: str, metric: str, cell: Cell) -> Row:

@@ -34,7 +34,8 @@ CITATIONS = {
 
 FACTS = {
     "authors": "authors", "year": "year", "trained_on": "trained on", "release": "release",
-    "sha256": "sha256", "seed": "seed", "evaluator": "evaluator", "source": "source",
+    "sha256": "sha256", "seed": "seed", "training_seed": "seed of training",
+    "evaluator": "evaluator", "source": "source",
 }  # fmt: skip
 """Facts that the page shows of a chosen row -> their name there."""
 

@@ -29,7 +29,7 @@ from zoo.data.track import Split, Track, check_split
 from zoo.errors import DatasetError, MissingPackage, ZooError
 from zoo.evaluation.systems import System, choose, resolve
 from zoo.evaluation.track import Task, file_name, score_track
-from zoo.metrics.rules import Silence, protocol
+from zoo.metrics.rules import N_TEST, Silence, protocol
 from zoo.scores import TrackScores
 from zoo.separator import Separator
 from zoo.stems import sweep, versions
@@ -37,7 +37,6 @@ from zoo.stems import sweep, versions
 log = logging.getLogger(__name__)
 
 OUTPUT = "results/scores"
-N_TEST = {"mir1k": 825, "dsd100": 50, "msd100": 50, "musdb18": 50, "musdb18hq": 50}  # as published
 # What must be alike for a track to count as scored; the rest follows from it, or is about speed.
 IDENTITY = (
     "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "seed",

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 
 LEGEND = (
-    "In brackets: the rank among rows of one provenance; systems that share ranks, as in 1-3, "
-    "cannot be told apart (paired Wilcoxon test over tracks, Holm's correction, p < 0.05). "
+    "In brackets: the rank among rows of one provenance and one rule of silence; systems that "
+    "share ranks, as in 1-3, cannot be told apart (paired Wilcoxon test over tracks, Holm's "
+    "correction, p < 0.05). "
     "Intervals are 95 %, bootstrapped over tracks."
 )
 COLUMNS = (
     "dataset protocol provenance role system source metric value low high rank n_tracks n_test "
     "n_valid_frames n_frames percent_of_oracle seed_spread coverage shared extra_data parameters "
-    "cpu_s_per_s evaluator sha256 seed credit notes command"
+    "cpu_s_per_s evaluator sha256 seed training_seed credit notes command"
 ).split()
 
 
@@ -212,6 +213,7 @@ def _row_facts(board: Board, row: Row) -> dict[str, object]:
         "evaluator": facts.get("evaluator"),
         "sha256": facts.get("sha256"),
         "seed": facts.get("seed"),
+        "training_seed": facts.get("training_seed"),
         "credit": facts.get("source"),
         "notes": "; ".join(row.notes),
         "command": row.command,

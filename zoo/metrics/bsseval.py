@@ -43,7 +43,8 @@ from torch import Tensor
 
 from zoo.errors import ShapeError, SilenceError, ZooError
 from zoo.metrics.correlation import Correlations, Correlator, basis
-from zoo.metrics.projection import ILL_CONDITIONED, Filters, project
+from zoo.metrics.projection import Filters, project
+from zoo.metrics.rules import ILL_CONDITIONED
 
 __all__ = ["N_TAPS", "Scores", "bss_eval", "evaluate", "n_frames"]
 

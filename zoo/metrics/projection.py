@@ -14,7 +14,6 @@ from zoo.metrics.correlation import Correlations
 _EPS = torch.finfo(torch.float64).eps
 _PROPORTIONAL = 1e-12  # share of a channel's energy that a multiple of another leaves
 _RIDGE = 1e-14  # of the mean of the diagonal; the least that saves dependent sources
-ILL_CONDITIONED = 1e-13  # reciprocal condition below which SIR and SAR are the rounding's
 
 
 @dataclass

@@ -35,6 +35,9 @@ from zoo.errors import ZooError, near
 
 Silence = Literal["museval", "references"]
 IMAGES = ("SDR", "ISR", "SIR", "SAR")
+N_TEST = {"mir1k": 825, "dsd100": 50, "msd100": 50, "musdb18": 50, "musdb18hq": 50}
+"""Tracks of the whole test of a data set, as published."""
+ILL_CONDITIONED = 1e-13  # reciprocal condition below which SIR and SAR are the rounding's
 
 
 @dataclass(frozen=True)
