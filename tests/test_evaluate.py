@@ -336,6 +336,30 @@ def test_changed_estimates_and_damaged_files_are_scored_anew(root, stems, tmp_pa
     assert score_files.read(path).protocol == "sisec2018"
 
 
+class Share(Halves):
+    """Gives the vocals a share of the mixture that is a weight."""
+
+    def __init__(self, share=0.75):
+        super().__init__(PAIR, (0.5, 0.5), RATE, 1)
+        self.share = torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, mixture, state=None):
+        return torch.stack([mixture * self.share, mixture * (1 - self.share)], 1)
+
+
+def test_changed_weights_and_another_evaluator_are_scored_anew(root, tmp_path, monkeypatch):
+    model = Share()
+    first = run(model, root, tmp_path)
+    assert all(o.is_kept for o in run(model, root, tmp_path))
+    with torch.no_grad():
+        model.share.fill_(0.25)
+    again = run(model, root, tmp_path)
+    assert not any(o.is_kept for o in again)
+    assert first[0].scores.facts["sha256"] != again[0].scores.facts["sha256"]
+    monkeypatch.setattr("zoo.__version__", "99")
+    assert not any(o.is_kept for o in run(model, root, tmp_path))
+
+
 def comparable(folder):
     texts = {}
     for path in sorted(folder.rglob("*.json")):

@@ -41,7 +41,7 @@ N_TEST = {"mir1k": 825, "dsd100": 50, "msd100": 50, "musdb18": 50, "musdb18hq": 
 # What must be alike for a track to count as scored; the rest follows from it, or is about speed.
 IDENTITY = (
     "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "seed",
-    "data", "silence", "sdr_only",
+    "data", "silence", "sdr_only", "evaluator",
 )  # fmt: skip
 
 Progress = Callable[[int, int], None]  # tracks done, in all

@@ -85,11 +85,13 @@ class ModelSystem(System):
         model: itself, or how to get it.
         kind: release, checkpoint or system.
         device: as `Separator.on` has it.
+        sha256: of the file of weights, else of the weights as they are; None where there are none.
     """
 
     model: Separator | str = ""
     kind: str = "system"
     device: str = "cpu"
+    sha256: str | None = None
 
     @classmethod
     def of(cls, name: str | None, model: Separator | str, kind: str, device: str) -> ModelSystem:
@@ -98,14 +100,15 @@ class ModelSystem(System):
         own = tuple(loaded.sources)
         derived = tuple(complement(s) for s in own if complement(s) not in own)
         called = name or loaded.info.get("release") or _called(model, loaded)
-        return cls(called, own, derived, model, kind, device)
+        sha256 = loaded.info.get("sha256") or _hash(loaded)
+        return cls(called, own, derived, model, kind, device, sha256)
 
     def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
         model = _loaded(self.model, self.device)
         arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
         return {
             "release": model.info.get("release"),
-            "sha256": model.info.get("sha256"),
+            "sha256": self.sha256,
             "model": model.architecture,
             "arguments": json.loads(json.dumps(arguments, default=str)),
             "seed": SEED,
@@ -296,6 +299,15 @@ def _named(name: str, device: str) -> Separator:
 
 def _loaded(model: Separator | str, device: str) -> Separator:
     return _named(model, device) if isinstance(model, str) else model.on(device)
+
+
+def _hash(model: Separator) -> str | None:
+    """SHA-256 of a model's state; None where it has none."""
+    digest = hashlib.sha256()
+    for name, value in (state := model.state_dict()).items():
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest() if state else None
 
 
 def _called(model: Separator | str, loaded: Separator) -> str:
