@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,17 +19,19 @@ import torch
 from songs import RATE, STEMS, noise, write
 from toys import Halves
 
+import zoo
 from zoo import scores as score_files
 from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.errors import DatasetError, UnknownModel, ZooError
-from zoo.evaluation import bss_eval, evaluate, summarise
+from zoo.evaluation import bss_eval, evaluate, summarise, systems
 from zoo.evaluation import track as track_file
 from zoo.evaluation.doubts import Doubts
 from zoo.evaluation.oracles import ORACLES
-from zoo.evaluation.run import IDENTITY, Run
+from zoo.evaluation.run import IDENTITY, Run, _decoding
 from zoo.metrics import bsseval
 from zoo.metrics.protocols import protocol
+from zoo.training.identity import identity
 
 SECONDS = 2.5
 PAIR = ("vocals", "accompaniment")
@@ -98,7 +102,7 @@ def test_a_score_file_tells_all_that_a_board_needs(root, tmp_path):
         "protocol": "sisec2018", "dataset": "folder", "track": "a", "system": "oracle:irm1",
         "kind": "oracle", "release": None, "sha256": None, "seed": None, "n_test": 2,
         "arguments": {"oracle": "irm1"}, "parameters": 0, "silence": "museval",
-        "audio_seconds": SECONDS,
+        "audio_seconds": SECONDS, "rate": RATE, "decoding": "as stored", "n_infinite": 0,
     }  # fmt: skip
     assert {key: found.facts[key] for key in wanted} == wanted
     assert found.facts["seconds"] > 0 and found.facts["rcond"] > 1e-13
@@ -336,6 +340,106 @@ def test_changed_estimates_and_damaged_files_are_scored_anew(root, stems, tmp_pa
     assert score_files.read(path).protocol == "sisec2018"
 
 
+class Share(Halves):
+    """Gives the vocals a share of the mixture that is a weight."""
+
+    def __init__(self, share=0.75):
+        super().__init__(PAIR, (0.5, 0.5), RATE, 1)
+        self.share = torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, mixture, state=None):
+        return torch.stack([mixture * self.share, mixture * (1 - self.share)], 1)
+
+
+def test_changed_weights_and_another_evaluator_are_scored_anew(root, tmp_path, monkeypatch):
+    model = Share()
+    first = run(model, root, tmp_path)
+    assert all(o.is_kept for o in run(model, root, tmp_path))
+    with torch.no_grad():
+        model.share.fill_(0.25)
+    again = run(model, root, tmp_path)
+    assert not any(o.is_kept for o in again)
+    assert first[0].scores.facts["sha256"] != again[0].scores.facts["sha256"]
+    monkeypatch.setattr("zoo.__version__", "99")
+    assert not any(o.is_kept for o in run(model, root, tmp_path))
+
+
+def test_a_track_that_fails_leaves_no_score_of_before(root, stems, tmp_path):
+    folder = stems(root)
+    run(str(folder), root, tmp_path)
+    damage(folder, "NaN")
+    (folder / "b" / "vocals.wav").write_text("hello")
+    assert all(o.error for o in run(str(folder), root, tmp_path))
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_files_in_the_making_are_swept_when_their_process_is_long_gone(root, tmp_path):
+    folder = tmp_path / "out" / "folder-sisec2018" / "mixture"
+    folder.mkdir(parents=True)
+    old, new = folder / ".a.json.1.partial", folder / ".b.json.2.partial"
+    old.touch(), new.touch()
+    os.utime(old, (1, 1))
+    run("mixture", root, tmp_path)
+    assert not old.exists() and new.exists()
+
+
+def test_systems_draw_the_same_numbers_alone_and_in_turns(root, monkeypatch):
+    def random(*_):
+        yield from ((None, torch.rand(2, 1, 10)) for _ in range(3))
+
+    monkeypatch.setattr(systems, "Separation", random)
+    track = open_dataset("folder", root).tracks("test")[0]
+    system = systems.ModelSystem.of(None, Halves(PAIR, (0.5, 0.5), RATE, 1), "cpu")
+    before = torch.get_rng_state()
+    alone = torch.cat(list(system.pieces(track, PAIR)), -1)
+    turns = zip(*(system.pieces(track, PAIR) for _ in range(2)), strict=True)
+    for found in (torch.cat(x, -1) for x in zip(*turns, strict=True)):
+        assert torch.equal(found, alone)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(alone.unique()) == alone.numel()
+
+
+def test_threads_and_denormals_of_the_caller_are_left_as_they_were(root, tmp_path):
+    torch.set_flush_denormal(False)
+    run("mixture", root, tmp_path)
+    assert (torch.tensor([1e-300], dtype=torch.float64) * 1e-10).item() > 0
+
+
+def test_the_client_of_a_cluster_is_closed(root, tmp_path, monkeypatch):
+    told = []
+
+    class Client(nullcontext):
+        def __init__(self, *_, **__):
+            super().__init__()
+
+        def __exit__(self, *_):
+            told.append("closed")
+
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+    found = Run(open_dataset("folder", root), "usdr", scheduler="tcp://127.0.0.1:1")
+    with found._backend(SimpleNamespace(parallel_config=lambda *_, **__: nullcontext())):
+        assert not told
+    assert told == ["closed"]
+
+
+def test_the_seed_that_weights_were_trained_with_is_told(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed_everything: 7\n")
+    model = Share()
+    model.info = {"source": str(tmp_path / "checkpoints" / "last.ckpt"), "sha256": "0"}
+    facts = identity(model)
+    assert facts["training_seed"] == 7 and facts["kind"] == "checkpoint"
+    assert identity(Share())["training_seed"] is None
+    release = identity(zoo.from_pretrained("mmdensenet-mir1k"))
+    assert release["training_seed"] == 0 and release["kind"] == "release"
+
+
+def test_the_decoding_of_references_is_told(root):
+    track = open_dataset("folder", root).tracks("test")[0]
+    cut = {s: tuple(replace(p, bits=16) for p in parts) for s, parts in track.stems.items()}
+    assert _decoding(track) == "as stored"
+    assert _decoding(replace(track, stems=cut)) == "16 bit"
+
+
 def comparable(folder):
     texts = {}
     for path in sorted(folder.rglob("*.json")):
@@ -473,6 +577,31 @@ def test_when_all_fail_the_status_says_so(root, stems, tmp_path):
     for path in folder.rglob("vocals.wav"):
         rewrite(path, lambda x: x[:, :-1])
     assert zoo_evaluate(root, tmp_path, folder) == 2
+
+
+def test_a_model_that_fails_is_the_error_of_its_track(root, tmp_path):
+    class Faulty(Halves):
+        def forward(self, mixture, state=None):
+            raise RuntimeError("no memory\nat all")
+
+    outcomes = run([Faulty(PAIR, (0.5, 0.5), RATE, 1), "mixture"], root, tmp_path)
+    errors = {o.track: o.error for o in outcomes if o.system == "halves"}
+    assert errors == {t: f"{t}: halves failed with RuntimeError: no memory" for t in ("a", "b")}
+    assert all(o.scores for o in outcomes if o.system == "mixture")
+
+
+def test_two_files_of_one_source_are_refused(root, stems, tmp_path):
+    folder = stems(root)
+    write(folder / "a" / "vocals.flac", noise(5, round(SECONDS * RATE), 1))
+    outcomes = {o.track: o for o in run(str(folder), root, tmp_path)}
+    assert "vocals.flac and" in outcomes["a"].error and "vocals.wav are both" in outcomes["a"].error
+    assert outcomes["b"].scores
+
+
+def test_what_is_perfect_has_no_value_and_is_counted(root, stems, tmp_path):
+    (outcome, _) = run(str(stems(root, gain=0)), root, tmp_path)
+    assert all(math.isnan(x) for x in outcome.scores.targets["vocals"]["SDR"])
+    assert outcome.scores.facts["n_infinite"] >= 4 and "Infinity" not in outcome.path.read_text()
 
 
 def test_one_system_that_fails_takes_no_other_with_it(root, stems, tmp_path):

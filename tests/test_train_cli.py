@@ -502,6 +502,12 @@ def test_a_score_file_tells_all_that_its_figures_depend_on(work, monkeypatch):
     assert facts["arguments"]["width"] == 8
     assert (facts["seed"], facts["protocol"], facts["release"]) == (7, "mir1k", None)
     assert facts["sha256"] == sha256_of(Path("runs/toy/checkpoints/last.ckpt"))
+    trained = yaml.safe_load(Path("runs/toy/config.yaml").read_text())["seed_everything"]
+    wanted = {
+        "system": "toy-last", "kind": "checkpoint", "split": "test", "track": "song3",
+        "training_seed": trained, "rate": open_dataset("folder", "songs").tracks("test")[0].rate,
+    }  # fmt: skip
+    assert {key: facts[key] for key in wanted} == wanted and "dataset" in facts
     expected = open_dataset("folder", "songs").fingerprint(["test"])
     assert facts["data"] == f"folder {expected}"
 

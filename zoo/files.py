@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+
+_ABANDONED_S = 3600.0  # a text is written in a moment; an older one is of a process that died
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -18,3 +21,13 @@ def write_whole(path: Path, text: str) -> None:
         hidden.replace(path)
     finally:
         hidden.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes have left of `write_whole`, and nothing of living ones."""
+    for path in folder.glob(".*.partial"):
+        try:
+            if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink()
+        except FileNotFoundError:  # it has its name now
+            pass

@@ -11,10 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.files import write_whole
+
+if TYPE_CHECKING:
+    from zoo.metrics.protocols import Figures
 
 Frames = dict[str, list[float]]
 
@@ -36,6 +39,22 @@ class TrackScores:
     times: Sequence[float] = (0.0,)
     duration: float = math.nan
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, track: str, figures: Figures, facts: Mapping[str, Any]) -> TrackScores:
+        """What was measured.  As museval does, NaN stands for what is infinite."""
+        values = [frames for metrics in figures.targets.values() for frames in metrics.values()]
+        told = {
+            **facts,
+            "sources_scored_together": figures.together,
+            "rcond": float(f"{figures.rcond:.2g}"),  # the rest is rounding
+            "n_infinite": sum(math.isinf(x) for frames in values for x in frames),
+        }
+        targets = {
+            source: {m: [_finite(x) for x in frames] for m, frames in metrics.items()}
+            for source, metrics in figures.targets.items()
+        }
+        return cls(track, targets, figures.times, figures.duration, told)
 
     @property
     def protocol(self) -> str | None:
@@ -95,6 +114,10 @@ def is_ours(path: Path) -> bool:
         return bool(read(path).facts)
     except ZooError:
         return False
+
+
+def _finite(value: float) -> float:
+    return math.nan if math.isinf(value) else value
 
 
 def _number(value: Any) -> float:

@@ -257,17 +257,16 @@ class Separator(lightning.LightningModule):
             return
         estimates = separate_tensor(self, batch["mixture"])[0]
         known = batch["known"][0].tolist()
-        self._keep_score(
-            batch,
-            score(
-                self.protocol,
-                batch["references"][0].cpu(),
-                estimates,
-                batch["mixture"][0].cpu(),
-                self.sample_rate or batch["rate"],
-                [name if k else None for name, k in zip(self.sources, known, strict=True)],
-            ),
+        rate = self.sample_rate or int(batch["rate"])
+        figures = score(
+            self.protocol,
+            batch["references"][0].cpu(),
+            estimates,
+            batch["mixture"][0].cpu(),
+            rate,
+            [name if k else None for name, k in zip(self.sources, known, strict=True)],
         )
+        self._keep_score(batch, {"rate": rate, **figures})
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
         """The sources of one whole song at its own rate; None for one of another process.

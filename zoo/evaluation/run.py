@@ -25,14 +25,15 @@ import torch
 import zoo
 from zoo import scores as score_file
 from zoo.data import Dataset, open_dataset
-from zoo.data.track import Split, Track, check_split
+from zoo.data.track import FileTrack, Split, Track, check_split
 from zoo.errors import DatasetError, MissingPackage, ZooError
 from zoo.evaluation.systems import System, choose, resolve
 from zoo.evaluation.track import Task, file_name, score_track
+from zoo.files import sweep
 from zoo.metrics.rules import N_TEST, Silence, protocol
 from zoo.scores import TrackScores
 from zoo.separator import Separator
-from zoo.stems import sweep, versions
+from zoo.stems import versions
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ OUTPUT = "results/scores"
 # What must be alike for a track to count as scored; the rest follows from it, or is about speed.
 IDENTITY = (
     "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "seed",
-    "data", "silence", "sdr_only",
+    "data", "silence", "sdr_only", "evaluator",
 )  # fmt: skip
 
 Progress = Callable[[int, int], None]  # tracks done, in all
@@ -188,6 +189,7 @@ class Run:
         if not found:
             raise DatasetError(f"data set {dataset.id} has no {split} tracks; look at its split.")
         self.tracks, self.faulty = _sorted_out(found[:limit])
+        self._owners = {file_name(track.name).casefold(): track.name for track in self.tracks}
         try:
             self.data = f"{dataset.id} {dataset.fingerprint((split,))}"
         except DatasetError:
@@ -219,7 +221,7 @@ class Run:
         report = progress or (lambda done, total: None)
         total, done = len(self.tracks) + len(self.faulty), len(self.faulty)
         for name, error in self.faulty:
-            yield from (self._outcome(s.name, name, error=error) for s in systems)
+            yield from (self._failed(s.name, name, error=error) for s in systems)
         for system in systems:
             self._path(system.name, "x").parent.mkdir(parents=True, exist_ok=True)
             sweep(self._path(system.name, "x").parent)
@@ -258,9 +260,10 @@ class Run:
                         Outcome(system.name, track.name, path, found, True, None, doubts)
                     )
                 else:
+                    path.unlink(missing_ok=True)  # what fails now has no score of before
                     groups.setdefault(tuple(sources), []).append((system, facts))
             except (ZooError, OSError) as error:
-                outcomes.append(self._outcome(system.name, track.name, error=str(error)))
+                outcomes.append(self._failed(system.name, track.name, error=str(error)))
         tasks = []
         for group in groups.values():
             stems = [
@@ -282,6 +285,8 @@ class Run:
             "kind": system.kind,
             **system.facts(track),
             "data": self.data,
+            "decoding": _decoding(track),
+            "rate": track.rate,
             "n_test": self.n_test,
             "silence": self.silence,
             "sdr_only": self.sdr_only,
@@ -316,9 +321,12 @@ class Run:
             for i, results in parallel(calls):
                 yield tasks[i], results
 
-    def _backend(self, joblib: Any) -> Any:
+    @contextmanager
+    def _backend(self, joblib: Any) -> Iterator[None]:
         if self.scheduler is None:
-            return joblib.parallel_config(backend="loky", inner_max_num_threads=1)
+            with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+                yield
+            return
         try:
             distributed = import_module("distributed")
         except ImportError as error:
@@ -333,20 +341,32 @@ class Run:
                 f"no Dask scheduler answers at {self.scheduler}; start one with `dask scheduler`, "
                 "and workers that see the same files with `dask worker ADDRESS`."
             ) from error
-        return joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=60)
+        patience = {"wait_for_workers_timeout": 60}
+        with client, joblib.parallel_config(backend="dask", client=client, **patience):
+            yield
 
     def _written(self, system: str, track: str, result: TrackScores | str) -> Outcome:
         if isinstance(result, str):
-            return self._outcome(system, track, error=result)
+            return self._failed(system, track, error=result)
         path = self._path(system, track)
         result.write(path)
         return Outcome(system, track, path, result, doubts=tuple(result.facts.get("doubts", ())))
 
-    def _outcome(self, system: str, track: str, error: str) -> Outcome:
-        return Outcome(system, track, self._path(system, track), error=error)
+    def _failed(self, system: str, track: str, error: str) -> Outcome:
+        path = self._path(system, track)
+        if self._owners.get(file_name(track).casefold(), track) == track:
+            path.unlink(missing_ok=True)
+        return Outcome(system, track, path, error=error)
 
     def _path(self, system: str, track: str) -> Path:
         return self.folder / file_name(system) / f"{file_name(track)}.json"
+
+
+def _decoding(track: Track) -> str:
+    """How the references become numbers."""
+    stems = track.stems.values() if isinstance(track, FileTrack) else ()
+    bits = sorted({part.bits for stem in stems for part in stem if part.bits is not None})
+    return f"{bits[0]} bit" if bits else "as stored"
 
 
 def _sorted_out(
@@ -388,10 +408,15 @@ def _score_numbered(i: int, task: Task) -> tuple[int, list[TrackScores | str]]:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """The same sums in the same order, wherever they are made."""
-    before = torch.get_num_threads()
+    threads, flushes = torch.get_num_threads(), _flushes_denormal()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_flush_denormal(flushes)
+        torch.set_num_threads(threads)
+
+
+def _flushes_denormal() -> bool:
+    return not (torch.tensor([1e-300], dtype=torch.float64) * 1e-10).item()

@@ -19,12 +19,11 @@ folder of estimates       estimates        ``<folder>/<track>/<source>.wav``, as
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from zoo.evaluation.oracles import ORACLES
 from zoo.release import RECORD, from_pretrained
 from zoo.separator import Separator
 from zoo.streaming import Separation, complement
+from zoo.training.identity import called, identity
 
 SEED = 0  # of systems that draw random numbers, before each track
 _BLOCK = 1 << 18
@@ -85,40 +85,51 @@ class ModelSystem(System):
         model: itself, or how to get it.
         kind: release, checkpoint or system.
         device: as `Separator.on` has it.
+        identity: as `zoo.training.identity` has it.
     """
 
     model: Separator | str = ""
     kind: str = "system"
     device: str = "cpu"
+    identity: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def of(cls, name: str | None, model: Separator | str, kind: str, device: str) -> ModelSystem:
+    def of(cls, name: str | None, model: Separator | str, device: str) -> ModelSystem:
         """A model, which is loaded once in each process."""
         loaded = _loaded(model, device)
         own = tuple(loaded.sources)
         derived = tuple(complement(s) for s in own if complement(s) not in own)
-        called = name or loaded.info.get("release") or _called(model, loaded)
-        return cls(called, own, derived, model, kind, device)
+        facts = identity(loaded)
+        return cls(name or called(loaded), own, derived, model, facts["kind"], device, facts)
 
     def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
-        model = _loaded(self.model, self.device)
-        arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
-        return {
-            "release": model.info.get("release"),
-            "sha256": model.info.get("sha256"),
-            "model": model.architecture,
-            "arguments": json.loads(json.dumps(arguments, default=str)),
-            "seed": SEED,
-        }
+        return {**self.identity, "seed": SEED}
 
     def measures(self) -> dict[str, Any]:  # noqa: D102
         model = _loaded(self.model, self.device)
         return {"parameters": sum(p.numel() for p in model.parameters())}
 
     def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
-        torch.manual_seed(SEED)
         model = _loaded(self.model, self.device)
-        for _, estimates in Separation(model, TrackSignal(track), sources):
+        pieces = iter(Separation(model, TrackSignal(track), sources))
+        devices = [torch.cuda.current_device()] if model.device.type == "cuda" else []
+        states = None
+        while True:
+            try:
+                # Systems take turns, and each draws what it would alone.
+                with torch.random.fork_rng(devices):
+                    _set_random(states, devices)
+                    _, estimates = next(pieces, (None, None))
+                    states = _random(devices)
+            except (ZooError, OSError):
+                raise
+            except Exception as error:
+                told = str(error).strip().partition("\n")[0]
+                raise ZooError(
+                    f"{track.name}: {self.name} failed with {type(error).__name__}: {told}"
+                ) from error
+            if estimates is None:
+                return
             yield estimates
 
 
@@ -169,7 +180,7 @@ class FolderSystem(System):
             DatasetError: it has nothing of none.
         """
         system = cls(name or folder.resolve().name, (), (), folder, split)
-        given = {source: None for track in tracks for source in system._files(track)}
+        given = {p.stem.lower(): None for track in tracks for p in system._found(track)}
         if not given:
             raise DatasetError(
                 f"{folder} holds no estimates of these tracks: expected <track>/<source>.wav, such "
@@ -216,13 +227,29 @@ class FolderSystem(System):
         return next((place for place in places if place.is_dir()), places[0])
 
     def _files(self, track: str) -> dict[str, Path]:
-        """Source -> file."""
+        """Source -> file.
+
+        Raises:
+            DatasetError: a source has several.
+        """
+        files: dict[str, Path] = {}
+        for path in self._found(track):
+            if (first := files.setdefault(path.stem.lower(), path)) is not path:
+                raise DatasetError(
+                    f"{track}: {first} and {path} are both estimates of {path.stem.lower()}; "
+                    "remove one of them."
+                )
+        return files
+
+    def _found(self, track: str) -> list[Path]:
         place = self._place(track)
-        if not place.is_dir():
-            return {}
-        found = (p for p in sorted(place.iterdir()) if p.suffix.lower() in SUFFIXES)
-        files = {p.stem.lower(): p for p in found if not p.name.startswith(".")}
-        return {s: p for s, p in files.items() if s not in ("mixture", "residual")}
+        return [
+            path
+            for path in (sorted(place.iterdir()) if place.is_dir() else [])
+            if path.suffix.lower() in SUFFIXES
+            and not path.name.startswith(".")
+            and path.stem.lower() not in ("mixture", "residual")
+        ]
 
 
 def resolve(
@@ -240,7 +267,7 @@ def resolve(
         ZooError: it stands for none, or for an architecture without weights.
     """
     if isinstance(text, Separator):
-        return ModelSystem.of(None, text, "system", device)
+        return ModelSystem.of(None, text, device)
     name, what = None, text
     if (match := _NAMED.fullmatch(text)) and not os.path.lexists(text):
         name, what = match["name"], match["what"]
@@ -261,8 +288,8 @@ def resolve(
                 f"{what!r} is an architecture without weights, which has no scores; name one of "
                 "its releases (`zoo list`) or a checkpoint."
             )
-        return ModelSystem.of(name or what, model, "system", device)
-    return ModelSystem.of(name, what, "checkpoint" if path.is_file() else "release", device)
+        return ModelSystem.of(name or what, model, device)
+    return ModelSystem.of(name, what, device)
 
 
 def choose(system: System, track: Track) -> tuple[list[str], bool]:
@@ -289,6 +316,21 @@ def _folder_name(track: str) -> str:
     return track.replace(os.sep, "_")
 
 
+def _random(devices: Sequence[int]) -> list[Tensor]:
+    """The states of the generators of random numbers."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
+
+
+def _set_random(states: Sequence[Tensor] | None, devices: Sequence[int]) -> None:
+    """What `_random` gave, or the start."""
+    if states is None:
+        torch.manual_seed(SEED)
+        return
+    torch.set_rng_state(states[0])
+    for state, device in zip(states[1:], devices, strict=True):
+        torch.cuda.set_rng_state(state, device)
+
+
 @lru_cache(maxsize=4)
 def _named(name: str, device: str) -> Separator:
     return from_pretrained(name, device=device)
@@ -296,15 +338,6 @@ def _named(name: str, device: str) -> Separator:
 
 def _loaded(model: Separator | str, device: str) -> Separator:
     return _named(model, device) if isinstance(model, str) else model.on(device)
-
-
-def _called(model: Separator | str, loaded: Separator) -> str:
-    """``runs/a/checkpoints/last.ckpt`` -> ``a-last``."""
-    if not isinstance(model, str):
-        return loaded.architecture
-    path = Path(model).resolve()
-    folder = path.parents[1] if path.parent.name == "checkpoints" else path.parent
-    return f"{folder.name}-{path.stem}"
 
 
 def _check(path: Path, track: Track) -> None:

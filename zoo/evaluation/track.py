@@ -88,16 +88,13 @@ def _scored(task: Task) -> Iterator[TrackScores]:
     for i, (found, (_, facts)) in enumerate(zip(figures, task.systems, strict=True)):
         told: dict[str, Any] = {
             **facts,
-            "sources_scored_together": found.together,
-            "rcond": float(f"{found.rcond:.2g}"),  # the rest is rounding
             "seconds": round(stream.seconds[i], 3),
             "audio_seconds": track.samples / track.rate,
             "samples": track.samples,
         }
         if doubts := stream.doubts[i]:
             told["doubts"] = doubts.found()
-        name = file_name(track.name)
-        yield TrackScores(name, found.targets, found.times, found.duration, told)
+        yield TrackScores.of(file_name(track.name), found, told)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +9,9 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import zoo
-from zoo.metrics.protocols import Figures
-from zoo.release import sha256_of
 from zoo.scores import TrackScores, is_ours
 from zoo.separator import Separator, versions
+from zoo.training.identity import called, identity
 
 
 class KeepScores(Callback):
@@ -38,9 +36,8 @@ class KeepScores(Callback):
         written = set()
         for scores in model.scores:
             name = str(scores["track"]).replace(os.sep, "_")
-            found: Figures = scores["figures"]
-            told = {"rcond": found.rcond, "sources_scored_together": found.together}
-            track = TrackScores(name, found.targets, found.times, found.duration, facts | told)
+            told = {"track": scores["track"], "rate": scores["rate"], "samples": scores["samples"]}
+            track = TrackScores.of(name, scores["figures"], facts | told)
             track.write(self.folder / f"{name}.json")
             written.add(f"{name}.json")
         for path in self.folder.glob("*.json"):
@@ -49,19 +46,18 @@ class KeepScores(Callback):
 
     def _facts(self, trainer: Trainer, model: Separator) -> dict[str, Any]:
         """What a figure is worth nothing without."""
-        arguments = {k: v for k, v in model.hparams.items() if not k.startswith("_")}
+        checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
         facts = {
             "protocol": model.protocol,
-            "evaluator": f"zoo {zoo.__version__}",
-            "model": model.architecture,
-            "release": model.info.get("release"),
-            "sha256": model.info.get("sha256"),
-            "arguments": json.loads(json.dumps(arguments, default=str)),
+            "split": "test",
+            "system": called(model, checkpoint),
+            **identity(model, checkpoint),
             "seed": self.seed,
+            "silence": "museval",
+            "sdr_only": False,
+            "evaluator": f"zoo {zoo.__version__}",
             "versions": versions(),
         }
-        if trainer.ckpt_path:
-            facts |= {"release": None, "sha256": sha256_of(Path(trainer.ckpt_path))}
         data = getattr(getattr(trainer, "datamodule", None), "dataset", None)
         if data is not None:
             facts["dataset"] = data.id
