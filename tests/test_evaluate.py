@@ -635,6 +635,15 @@ def test_swapped_stems_are_noticed(root, stems, tmp_path, capsys):
     assert "b, estimates: vocals, accompaniment look swapped" in capsys.readouterr().err
 
 
+def test_a_stem_that_no_track_has_an_estimate_of_is_said(tmp_path, capsys):
+    root = tmp_path / "data"
+    song(root / "test" / "a", 0, ("vocals", "drums", "bass"))
+    folder = write_estimates(tmp_path / "estimates", root)
+    (folder / "a" / "bass.wav").unlink()
+    assert zoo_evaluate(root, tmp_path, folder) == 1
+    assert "there is no estimate of bass" in capsys.readouterr().err
+
+
 def test_poor_and_equal_estimates_raise_no_doubt():
     references = torch.from_numpy(np.stack([noise(j, 40000, 1) for j in range(3)]))
     mixture = references.sum(0).expand(3, -1, -1)

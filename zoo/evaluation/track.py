@@ -93,8 +93,19 @@ def _scored(task: Task) -> Iterator[TrackScores]:
             "samples": track.samples,
         }
         if doubts := stream.doubts[i]:
-            told["doubts"] = doubts.found()
+            told["doubts"] = [*_absent(track, sources), *doubts.found()]
         yield TrackScores.of(file_name(track.name), found, told)
+
+
+def _absent(track: Track, sources: Sequence[str]) -> list[str]:
+    """What to say where some of a track's sources are not among those that are scored."""
+    absent = [s for s in track.sources if track.knows(s) and s not in sources]
+    if not absent or set(sources) == {"vocals", "accompaniment"}:
+        return []
+    return [
+        f"there is no estimate of {', '.join(absent)}; the others are scored without, which "
+        "changes their figures"
+    ]
 
 
 @contextmanager

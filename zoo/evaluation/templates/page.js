@@ -318,7 +318,8 @@ function bars({ differences, tracks }) {
 
 // ---- box plots ---------------------------------------------------------------------------------
 
-const rowsWithTracks = () => sections().flatMap(({ rows }) => rows).filter(hasTracks);
+const rowsWithTracks = () => sections().flatMap(({ rows }) => rows)
+  .filter((row) => hasTracks(row) && cell(row).tracks.some(known));
 
 /** Quartiles, whiskers within 1.5 times their distance, and what lies beyond. */
 function box(values) {
