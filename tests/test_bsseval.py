@@ -271,6 +271,7 @@ def test_band_limited_references_are_flagged_until_they_are_rounded():
         (np.ones((2, 1, 10)), np.ones((2, 1, 9)), "both are to be"),
         (np.ones(10), np.ones(10), "sources, channels, samples"),
         (np.ones((2, 1, 0)), np.ones((2, 1, 0)), "nothing to compare"),
+        (np.ones((2, 900, 2)), np.ones((2, 900, 2)), "swap the last two axes"),
         (np.ones((2, 1, 4)), np.full((2, 1, 4), np.nan), "estimates hold NaN"),
     ],
 )

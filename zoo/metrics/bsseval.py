@@ -130,6 +130,11 @@ def bss_eval(
             f"references are {tuple(true.shape)} and estimates {tuple(found.shape)}; "
             "both are to be (sources, channels, samples)."
         )
+    if true.shape[1] > max(64, true.shape[2]):
+        raise ShapeError(
+            f"signals of shape {tuple(true.shape)} would have {true.shape[1]} channels; they are to "
+            "be (sources, channels, samples), so swap the last two axes."
+        )
     if not true.numel():
         raise ShapeError(f"signals of shape {tuple(true.shape)} hold nothing to compare.")
     for name, signal in (("references", true), ("estimates", found)):
