@@ -132,8 +132,8 @@ def bss_eval(
         )
     if true.shape[1] > max(64, true.shape[2]):
         raise ShapeError(
-            f"signals of shape {tuple(true.shape)} would have {true.shape[1]} channels; they are to "
-            "be (sources, channels, samples), so swap the last two axes."
+            f"signals of shape {tuple(true.shape)} would have {true.shape[1]} channels; they are "
+            "to be (sources, channels, samples), so swap the last two axes."
         )
     if not true.numel():
         raise ShapeError(f"signals of shape {tuple(true.shape)} hold nothing to compare.")
