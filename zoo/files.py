@@ -23,7 +23,7 @@ def write_whole(path: Path, text: str) -> None:
         hidden.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove what killed processes have left of `write_whole`, and nothing of living ones."""
     for path in folder.glob(".*.partial"):
         try:

@@ -6,25 +6,17 @@ import itertools
 import sys
 from typing import Any, cast
 
-import yaml
-
 from zoo.cli.progress import counting_lines, showing
+from zoo.cli.reading import data_arguments
 from zoo.data import open_dataset
 from zoo.data.check import check
 from zoo.data.download import OFFERS, Download, fetch, prepare, readable
-from zoo.errors import LicenceError, RecipeError
+from zoo.errors import LicenceError
 
 
 def check_data(folder: str | None, dataset: str, arguments: str) -> int:
     """Print what a data set holds and what is wrong with it; 1 when something is."""
-    try:
-        named = yaml.safe_load(arguments) or {}
-    except yaml.YAMLError:
-        named = None
-    if not isinstance(named, dict):
-        raise RecipeError(
-            f"--arguments is {arguments!r}; give names with values, such as '{{missing: silent}}'."
-        )
+    named = data_arguments(arguments)
     count, numbers = counting_lines("songs"), itertools.count(1)
     report = check(open_dataset(dataset, folder, **named), lambda _: count(next(numbers), None))
     for line in report.lines():

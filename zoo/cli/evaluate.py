@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zoo.cli.progress import printable, showing
+from zoo.cli.reading import data_arguments
 from zoo.data import open_dataset
-from zoo.errors import RecipeError
 from zoo.evaluation.run import Outcome, Run, summarise
 from zoo.metrics.rules import ILL_CONDITIONED, Protocol
 
@@ -34,7 +32,7 @@ class Request:
 
 def evaluate_systems(request: Request) -> int:
     """Score, with a line for every track; 1 when some failed or are doubtful, 2 when all failed."""
-    dataset = open_dataset(request.dataset, request.root, **_arguments(request.arguments))
+    dataset = open_dataset(request.dataset, request.root, **data_arguments(request.arguments))
     talk = _Talk(as_json=request.progress == "json")
     id = request.protocol
     if id is None:
@@ -59,18 +57,6 @@ def evaluate_systems(request: Request) -> int:
     failed = sum(o.error is not None for o in outcomes)
     doubtful = any(o.doubts for o in outcomes)
     return 2 if failed == len(outcomes) else 1 if failed or doubtful else 0
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        named = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
-        named = None
-    if not isinstance(named, dict):
-        raise RecipeError(
-            f"--arguments is {text!r}; give names with values, such as '{{test: sample}}'."
-        )
-    return named
 
 
 class _Talk:

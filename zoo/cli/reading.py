@@ -155,3 +155,20 @@ def _explained(error: yaml.MarkedYAMLError, text: str, shown: str) -> RecipeErro
 
 def _flat(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def data_arguments(text: str) -> dict[str, Any]:
+    """What ``--arguments`` of a data set says.
+
+    Raises:
+        RecipeError: it is no mapping.
+    """
+    try:
+        named = yaml.safe_load(text) or {}
+    except yaml.YAMLError:
+        named = None
+    if not isinstance(named, dict):
+        raise RecipeError(
+            f"--arguments is {text!r}; give names with values, such as '{{missing: silent}}'."
+        )
+    return named

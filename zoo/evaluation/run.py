@@ -29,7 +29,7 @@ from zoo.data.track import FileTrack, Split, Track, check_split
 from zoo.errors import DatasetError, MissingPackage, ZooError
 from zoo.evaluation.systems import System, choose, resolve
 from zoo.evaluation.track import Task, file_name, score_track
-from zoo.files import sweep
+from zoo.files import remove_abandoned
 from zoo.metrics.rules import N_TEST, Silence, protocol
 from zoo.scores import TrackScores
 from zoo.separator import Separator
@@ -224,7 +224,7 @@ class Run:
             yield from (self._failed(s.name, name, error=error) for s in systems)
         for system in systems:
             self._path(system.name, "x").parent.mkdir(parents=True, exist_ok=True)
-            sweep(self._path(system.name, "x").parent)
+            remove_abandoned(self._path(system.name, "x").parent)
         tasks: list[Task] = []
         left: dict[str, int] = {}
         for track in self.tracks:
