@@ -390,7 +390,7 @@ def trainer(folder, **arguments):
 
 @pytest.fixture
 def few_statistics(monkeypatch):
-    monkeypatch.setattr("zoo.models.mmdensenet.N_STATISTICS_BATCHES", 2)
+    monkeypatch.setattr("zoo.models.statistics.N_BATCHES", 2)
 
 
 @pytest.mark.usefixtures("few_statistics")

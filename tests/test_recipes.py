@@ -84,7 +84,7 @@ def test_variants_are_found_in_the_comments():
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_trains_with_the_smoke_overlay(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("zoo.models.mmdensenet.N_STATISTICS_BATCHES", 2)
+    monkeypatch.setattr("zoo.models.statistics.N_BATCHES", 2)
     words = ["fit", "-c", name, "-c", "data/generated", "-c", "hardware/cpu-smoke", "--wandb=off"]
     songs = "{n_train: 1, n_valid: 1, n_test: 1, seconds: 2}"
     words += [f"--data.arguments={songs}", "--trainer.max_epochs=1", "--examples_every=0"]

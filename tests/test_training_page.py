@@ -86,7 +86,7 @@ def test_a_run_of_a_sweep_starts_as_the_agent_starts_it(path, work, monkeypatch)
     small = ["-c", "hardware/cpu-smoke", "--wandb=off", "--examples_every=0"]
     small += [f"--data.arguments={songs}", "--trainer.max_epochs=1", "--data.batch_size=1"]
     small += ["--trainer.limit_train_batches=1", "--data.examples_per_epoch=1"]
-    monkeypatch.setattr("zoo.models.mmdensenet.N_STATISTICS_BATCHES", 1)
+    monkeypatch.setattr("zoo.models.statistics.N_BATCHES", 1)
     from zoo.cli import main
 
     assert main([*command[2:], *small]) == 0

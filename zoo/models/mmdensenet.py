@@ -76,6 +76,7 @@ from zoo.dsp.stft import STFT
 from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
 from zoo.errors import RecipeError, ShapeError
 from zoo.models import TABLE
+from zoo.models.statistics import mixture_statistics
 from zoo.separator import Separator, State, masked_mean
 
 # Table 1: [growth rate, layers] of dense blocks 1 to 7; the middle one is the coarsest.
@@ -89,7 +90,6 @@ log = logging.getLogger(__name__)
 
 Blocks = Sequence[Sequence[int]]
 Span = tuple[int, int]  # first and last frame, both included
-N_STATISTICS_BATCHES = 32  # whose mixtures the per-bin normalisation is measured on
 
 
 class MMDenseNet(Separator):
@@ -304,30 +304,17 @@ class MMDenseNet(Separator):
             for network in self.networks.values()
             if isinstance(network, SpectrogramNetwork) and network.normalises
         ]
-        data = getattr(self.trainer, "datamodule", None)
         if not networks or bool((networks[0].in_std != 1).any()):
             return
-        batches = getattr(data, "statistics_batches", None)
-        if batches is None:
+        measured = mixture_statistics(self, lambda mixture: self.stft(mixture).abs()[..., :-1, :])
+        if measured is None:
             log.warning(
                 "no zoo.SeparationData to measure the training mixtures on: the networks' input is "
                 "not normalised. Train with it, or with normalise=False."
             )
             return
-        total: Tensor | float = 0.0
-        total_squares: Tensor | float = 0.0
-        count = 0
-        for batch in batches(N_STATISTICS_BATCHES):
-            mixture = batch["references"].sum(1).mean(1).to(self.device)  # mono
-            # (B, F, N); summed on the CPU, since Apple's GPUs have no double precision
-            magnitude = self.stft(mixture).abs()[:, :-1].cpu().double()
-            total = total + magnitude.sum((0, 2))
-            total_squares = total_squares + magnitude.square().sum((0, 2))
-            count += magnitude.shape[0] * magnitude.shape[2]
-        mean = torch.as_tensor(total / count)
-        std = (total_squares / count - mean.square()).clamp(min=0).sqrt()
         for network in networks:
-            network.set_statistics(mean, std)
+            network.set_statistics(*measured)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """RMSprop at 1e-3, a tenth of it in the last fifth of the epochs."""
