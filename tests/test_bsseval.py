@@ -10,7 +10,8 @@ import torch
 from zoo.audio import read
 from zoo.compat import museval
 from zoo.errors import ShapeError, SilenceError, ZooError
-from zoo.metrics.bsseval import Scores, bss_eval, evaluate, n_frames
+from zoo.metrics.bsseval import Scores, bss_eval, evaluate
+from zoo.metrics.frames import n_frames
 
 METRICS = ("SDR", "ISR", "SIR", "SAR")
 

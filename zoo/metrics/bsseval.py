@@ -43,10 +43,11 @@ from torch import Tensor
 
 from zoo.errors import ShapeError, SilenceError, ZooError
 from zoo.metrics.correlation import Correlations, Correlator, basis
+from zoo.metrics.frames import energy, is_finite, n_frames, sounds
 from zoo.metrics.projection import Filters, project
 from zoo.metrics.rules import ILL_CONDITIONED
 
-__all__ = ["N_TAPS", "Scores", "bss_eval", "evaluate", "n_frames"]
+__all__ = ["N_TAPS", "Scores", "bss_eval", "evaluate"]
 
 N_TAPS = 512
 _KEPT_BYTES = 192 << 20  # of correlations: six minutes of four stereo sources
@@ -138,14 +139,14 @@ def bss_eval(
     if not true.numel():
         raise ShapeError(f"signals of shape {tuple(true.shape)} hold nothing to compare.")
     for name, signal in (("references", true), ("estimates", found)):
-        if not bool(signal.isfinite().all()):
+        if not is_finite(signal):
             raise ShapeError(f"the {name} hold NaN or infinity; export them again.")
     if silence == "museval":
         for name, signal in (("reference", true), ("estimate", found)):
-            silent = (signal.sum(1) == 0).all(-1).nonzero()[:, 0].tolist()
-            if silent:
+            silent = next((j for j, source in enumerate(signal) if not sounds(source)), None)
+            if silent is not None:
                 raise SilenceError(
-                    f"{name} {silent[0]} is silent throughout, and BSS Eval defines no score then; "
+                    f"{name} {silent} is silent throughout, and BSS Eval defines no score then; "
                     "leave the source out, or pass silence='references'."
                 )
     true = true.to(found.device)
@@ -160,11 +161,6 @@ def bss_eval(
         read, n_samples, length, step, filters=filters, family=family, silence=silence,
         n_taps=n_taps,
     )[0][0]  # fmt: skip
-
-
-def n_frames(n_samples: int, window: int, hop: int) -> int:
-    """Frames of a signal; one that is no longer than a frame is one frame."""
-    return 1 if window >= n_samples else (n_samples - window + hop) // hop
 
 
 def evaluate(
@@ -238,14 +234,9 @@ class _Signals:
     @classmethod
     def of(cls, signals: Tensor) -> _Signals:
         """Those of references and estimates ``(1 + S, G, C, T)``."""
-        power, error = _energy(signals), _energy(signals[1:] - signals[0])
-        sounds = (signals.sum(2) != 0).any(-1)
-        return cls(power[0].tolist(), power[1:].tolist(), error.tolist(), sounds.tolist())
-
-
-def _energy(signals: Tensor) -> Tensor:
-    """``(S, G)`` of ``(S, G, C, T)``."""
-    return torch.einsum("sgct,sgct->sg", signals, signals)
+        power, error = energy(signals), energy(signals[1:] - signals[0])
+        heard = [[sounds(source) for source in one] for one in signals]
+        return cls(power[0].tolist(), power[1:].tolist(), error.tolist(), heard)
 
 
 _Frame = tuple[Correlations, list[_Signals]]
@@ -430,7 +421,7 @@ def _form(filters: Tensor) -> Tensor:
 
 def _scores(frames: list[_Energies], family: Family, silence: str) -> list[Scores]:
     """The scores of each system from the energies of its frames."""
-    source, error, sounds = (
+    source, error, heard = (
         np.stack([getattr(frame.signals, name) for frame in frames], -1)
         for name in ("source", "error", "sounds")
     )
@@ -448,9 +439,9 @@ def _scores(frames: list[_Energies], family: Family, silence: str) -> list[Score
     scores = []
     for system in range(len(sdr)):
         if silence == "museval":
-            valid = (sounds[0] & sounds[1 + system]).all(0)
+            valid = (heard[0] & heard[1 + system]).all(0)
         else:
-            valid = sounds[0]
+            valid = heard[0]
         figures = [np.where(valid, x[system], math.nan) for x in (sdr, isr, sir, sar)]
         scores.append(Scores(figures[0], figures[1], figures[2], figures[3], rcond))
     return scores

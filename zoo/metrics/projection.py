@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.linalg.lapack import dpocon
+from scipy.linalg.lapack import dlange, dpocon, dpotrf, dpotrs
 from torch import Tensor
 
 from zoo.metrics.correlation import Correlations
@@ -49,7 +49,7 @@ def project(correlations: Correlations) -> Filters:
     right = cross.permute(0, 1, 5, 2, 3, 4).flatten(3).flatten(0, 1)  # (JC, L, SJC)
     every = right.new_zeros(right.shape)
     channels = kept.flatten().nonzero()[:, 0]
-    solution, rcond = solve(gram(flat[channels][:, channels]), right[channels].flatten(0, 1))
+    solution, rcond = solve(flat[channels][:, channels], right[channels].flatten(0, 1))
     every[channels] = solution.reshape(len(channels), n_lags, -1)
     every = every.reshape(n_sources, n_channels, n_lags, n_systems, n_sources, n_channels)
     alone = cross.new_zeros(n_sources, n_channels, n_lags, n_systems, n_channels)
@@ -58,9 +58,9 @@ def project(correlations: Correlations) -> Filters:
         return Filters(every, alone, rcond)
     for j in range(n_sources):
         channels = kept[j].nonzero()[:, 0]
-        matrix = gram(own[j, channels][:, j, channels])
+        lags = own[j, channels][:, j, channels]
         mine = cross[j, channels, :, j].permute(0, 3, 1, 2).flatten(2)  # (C', L, SC)
-        found, _ = solve(matrix, mine.flatten(0, 1))
+        found, _ = solve(lags, mine.flatten(0, 1))
         alone[j, channels] = found.reshape(len(channels), n_lags, n_systems, n_channels)
     return Filters(every, alone, rcond)
 
@@ -78,19 +78,27 @@ def gram(lags: Tensor) -> Tensor:
     return matrix.view(n_channels * n_lags, n_channels * n_lags)
 
 
-def solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, float]:
-    """Solution of a symmetric, at least nearly positive definite system, and its 1/condition.
+def solve(lags: Tensor, right: Tensor) -> tuple[Tensor, float]:
+    """Solution of a Gram matrix's system, and the matrix's reciprocal condition number.
 
     Cholesky; where the matrix is not definite to rounding, LU; where it is singular, a ridge.
+
+    Args:
+        lags: ``(M, M, L)``, as `gram` takes them.
+        right: ``(M L, E)``.
     """
-    if not len(matrix):  # every channel was silent
+    if not len(lags):  # every channel was silent
         return right, 1.0
+    matrix = gram(lags)
+    found = _by_cholesky_in_place(matrix, right) if right.device.type == "cpu" else None
+    if found is not None:
+        return found
+    matrix = gram(lags)
     norm = float(matrix.abs().sum(0).max())
     matrix.diagonal().add_(_EPS)
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if not int(failed):
-        upper = factor.cpu().numpy().T  # LAPACK's order of the same numbers
-        rcond, _ = dpocon(upper, norm, uplo="U")
+        rcond, _ = dpocon(factor.cpu().numpy(), norm, uplo="L")
         return torch.cholesky_solve(right, factor), float(rcond)
     del factor
     solution, failed = torch.linalg.solve_ex(matrix, right)
@@ -99,6 +107,19 @@ def solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, float]:
         factor, failed = torch.linalg.cholesky_ex(matrix)
         solution = torch.cholesky_solve(right, factor) if not int(failed) else right * math.nan
     return solution, 0.0
+
+
+def _by_cholesky_in_place(matrix: Tensor, right: Tensor) -> tuple[Tensor, float] | None:
+    """`solve` of a definite matrix, in half the time and memory; None where it is not definite."""
+    upper = matrix.numpy().T  # symmetric, now in LAPACK's order
+    norm = dlange("1", upper)
+    matrix.diagonal().add_(_EPS)
+    factor, failed = dpotrf(upper, lower=0, clean=0, overwrite_a=1)
+    if failed:
+        return None
+    rcond, _ = dpocon(factor, norm, uplo="U")
+    solution, _ = dpotrs(factor, right.numpy(), lower=0)
+    return torch.from_numpy(solution), float(rcond)
 
 
 def _independent(own: Tensor) -> Tensor:

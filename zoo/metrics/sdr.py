@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.metrics.bsseval import n_frames
+from zoo.metrics.frames import energy, n_frames, sounds
 
 
 def framewise_sdr(references: Tensor, estimates: Tensor, frame: int) -> Tensor:
@@ -37,15 +37,6 @@ def framewise_sdr(references: Tensor, estimates: Tensor, frame: int) -> Tensor:
     distortion = error.unfold(-1, frame, frame).sum(-1)
     ratio = 10 * torch.log10(signal / distortion)
     return torch.where(signal > 0, ratio, torch.nan)
-
-
-def sounding(signals: Tensor, frame: int) -> Tensor:
-    """Whether each signal ``(J, C, T)`` sounds in each frame, ``(J, n_frames)``.
-
-    As museval has it, a frame is silent when the sum over channels is zero at every sample.
-    """
-    frame = min(frame, signals.shape[-1])
-    return (signals.sum(1).unfold(-1, frame, frame) != 0).any(-1)
 
 
 def evaluate_sdr(
@@ -73,12 +64,12 @@ def evaluate_sdr(
 
 def _frame_sdr(signals: Tensor, silence: str) -> Tensor:
     """SDR ``(S, G)`` of references and estimates ``(1 + S, G, C, T)``."""
-    source = signals[0].square().sum((-2, -1))
-    error = (signals[1:] - signals[0]).square().sum((-2, -1))
-    sounds = (signals.sum(2) != 0).any(-1)
-    valid = sounds[0].expand_as(error)
+    source, error = energy(signals[0]), energy(signals[1:] - signals[0])
+    heard = torch.tensor([[sounds(source) for source in one] for one in signals])
+    heard = heard.to(error.device)
+    valid = heard[0].expand_as(error)
     if silence == "museval":
-        valid = (sounds[0] & sounds[1:]).all(-1, keepdim=True)
+        valid = (heard[0] & heard[1:]).all(-1, keepdim=True)
     return torch.where(valid, 10 * torch.log10(source / error), torch.nan)
 
 
