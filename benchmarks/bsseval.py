@@ -161,7 +161,7 @@ def peak_memory(how: str, signals: Path, seconds: int) -> float:
     """Megabytes of this process at most, above those before it scores."""
     references, estimates = np.load(signals)
     if how == "whole":
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak()
         bss_eval(references, estimates, RATE)
     else:
         true, found = torch.from_numpy(references), torch.from_numpy(estimates)[None]
@@ -171,10 +171,18 @@ def peak_memory(how: str, signals: Path, seconds: int) -> float:
             at = torch.arange(start, stop) % n
             return true[..., at], found[..., at]
 
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak()
         evaluate(read, seconds * RATE, RATE, RATE)
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    return peak() - before
+
+
+def peak() -> float:
+    """Megabytes that this process has held at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # where getrusage counts what the parent held before it started this one
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS counts bytes
 
 
 if __name__ == "__main__":

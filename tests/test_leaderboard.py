@@ -35,14 +35,14 @@ def row(board, name, provenance=None):
     return found
 
 
-def write(folder, track, values, weight=10.0, **facts):
-    """A score file as `zoo evaluate` writes them: source -> SDR of its frames."""
+def write(folder, track, values, weight=10.0, metric="SDR", **facts):
+    """A score file as `zoo evaluate` writes them: source -> figures of its frames."""
     facts = {
         "protocol": "sisec2018", "dataset": "folder", "kind": "checkpoint", "sha256": "ab",
         "system": folder.name, "evaluator": "zoo", **facts,
     }  # fmt: skip
     facts = {key: value for key, value in facts.items() if value is not None}
-    targets = {source: {"SDR": list(frames)} for source, frames in values.items()}
+    targets = {source: {metric: list(frames)} for source, frames in values.items()}
     n = len(next(iter(values.values())))
     TrackScores(track, targets, tuple(range(n)), weight, facts).write(folder / f"{track}.json")
 
@@ -235,6 +235,35 @@ def test_frames_are_pooled_as_the_protocol_says(tmp_path, protocol, expected):
     boards, _ = leaderboard.load([tmp_path], dataset="folder")
     wanted = {"sisec2016": (3 + 5) / 2, "sisec2018": (2 + 5) / 2, "v4-pooled": 2.0}[protocol]
     assert row(boards[0], "a").cell("vocals", "SDR").value == wanted == expected
+
+
+def test_scores_at_another_rate_say_so(tmp_path):
+    facts = {"dataset": "musdb18", "protocol": "v4-pooled"}
+    write(tmp_path / "low", "x", {"vocals": [1.0]}, rate=16000, **facts)
+    write(tmp_path / "full", "x", {"vocals": [1.0]}, rate=44100, **facts)
+    (board,), _ = leaderboard.load([tmp_path], **facts)
+    assert "scored at 16000 Hz, where the data set has 44100 Hz" in row(board, "low").notes
+    assert not row(board, "full").notes
+
+
+def test_pooled_frames_have_their_spread_beside_them(tmp_path):
+    write(tmp_path / "a", "x", {"vocals": [0.0, 1.0, 2.0]}, protocol="v4-pooled")
+    write(tmp_path / "a", "y", {"vocals": [2.0, 10.0]}, protocol="v4-pooled")
+    (board,), _ = leaderboard.load([tmp_path], dataset="folder")
+    beside = row(board, "a").cell("vocals", "SDR").beside
+    # Of 0, 1, 2, 2, 10: distances from the median 2 are 2, 1, 0, 0, 8.
+    assert beside == {"MAD": 1.0, "mean": 3.0, "SD": pytest.approx(np.sqrt(64 / 5))}
+    assert "MAD 1.00; mean 3.00; SD 3.58" in text.as_table(board, "SDR", "vocals")
+    line = next(csv.DictReader(text.as_csv([board]).splitlines()))
+    assert (line["MAD"], line["mean"], line["median"]) == ("1.0", "3.0", "")
+
+
+def test_a_mean_of_si_sdr_has_its_median_beside_it(tmp_path):
+    for name, value in (("x", 1.0), ("y", 2.0), ("z", 6.0)):
+        write(tmp_path / "a", name, {"vocals": [value]}, protocol="si-sdr", metric="SI-SDR")
+    (board,), _ = leaderboard.load([tmp_path], dataset="folder")
+    cell = row(board, "a").cell("vocals", "SI-SDR")
+    assert (cell.value, cell.beside) == (3.0, {"median": 2.0})
 
 
 def test_mir1k_weighs_clips_by_their_length(tmp_path):

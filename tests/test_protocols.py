@@ -266,3 +266,28 @@ def test_a_silent_reference_leaves_the_others_their_figures():
     found = estimates_of(noise(0, 2))
     figures = overall(references, found)
     assert math.isfinite(figures["SI-SAR"][0]) and math.isnan(figures["SI-SDR"][1])
+
+
+def test_the_spectral_distance_is_auralosss_over_the_seconds_that_sound():
+    from auraloss.freq import MultiResolutionSTFTLoss
+
+    sizes = [2048, 1024, 512]
+    theirs = MultiResolutionSTFTLoss(sizes, [512, 256, 128], sizes)
+    references = noise(0, 2, channels=2)
+    references[0, :, :RATE] = 0
+    found = estimates_of(references)
+    seconds = [
+        [float(theirs(x[None].float(), y[None].float())) for x, y in zip(a, b, strict=True)]
+        for a, b in zip(found.split(RATE, -1), references.split(RATE, -1), strict=True)
+        if a.shape[-1] == RATE
+    ]
+    first = np.mean([second[0] for second in seconds[1:]])
+    second = np.mean([second[1] for second in seconds])
+    assert overall(references, found)["MRSTFT"] == pytest.approx([first, second], rel=1e-5)
+    assert overall(references, references)["MRSTFT"] == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_without_its_package_there_is_no_spectral_distance(monkeypatch):
+    monkeypatch.setattr("zoo.metrics.overall.SpectralDistance.is_installed", lambda: False)
+    references = noise(0, 2)
+    assert "MRSTFT" not in overall(references, references)

@@ -41,6 +41,7 @@ class Cell:
             that means is a note of the board.
         seed_spread: largest minus smallest value over the seeds of this system, where several were
             trained.
+        beside: further statistics of what the value is pooled of, where the protocol has them.
     """
 
     value: float
@@ -53,6 +54,7 @@ class Cell:
     rank: str = ""
     of_oracle: float | None = None
     seed_spread: float | None = None
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ FACTS = (
     "silence model trained_on"
 ).split()
 
+RATES = dict.fromkeys(("dsd100", "msd100", "musdb18", "musdb18hq"), 44100) | {"mir1k": 16000}
+"""Data set -> its rate in Hz."""
+
 
 class Identity(NamedTuple):
     """What all files of a row have in common."""
@@ -237,6 +240,7 @@ def _figures(
 
 def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     notes = []
+    first = next(iter(members.values()))
     facts = [track.facts for track in members.values()]
     if stated := facts[0].get("stated"):
         notes.append(f"{' and '.join(stated)} stated by hand, not told by its files")
@@ -244,6 +248,10 @@ def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     ill = sum(value < ILL_CONDITIONED for value in rcond)
     if ill:
         notes.append(f"SIR and SAR of {ill} of {len(facts)} tracks are ill-conditioned")
+    rates = {f["rate"] for f in facts if f.get("rate")} - {RATES.get(_dataset(first))}
+    if rates and _dataset(first) in RATES:
+        told = " and ".join(f"{rate} Hz" for rate in sorted(rates))
+        notes.append(f"scored at {told}, where the data set has {RATES[_dataset(first)]} Hz")
     if any(f.get("silence") == "references" for f in facts):
         notes.append("frames left out by the silence of references alone")
     doubtful = [f["doubts"] for f in facts if f.get("doubts")]

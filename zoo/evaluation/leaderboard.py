@@ -236,6 +236,7 @@ def _cell(figures: Mapping[str, TrackFigure], rule: Protocol) -> Cell:
         sum(f.n_valid for f in figures.values()),
         sum(f.n_frames for f in figures.values()),
         {track: f.value for track, f in figures.items()},
+        beside=rule.statistics(_values(sound, rule)),
     )
 
 
@@ -246,9 +247,15 @@ def _has_frames(sound: Sequence[TrackFigure], rule: Protocol) -> bool:
 
 def _pooled(figures: Sequence[TrackFigure], rule: Protocol) -> float:
     sound = [f for f in figures if math.isfinite(f.value)]
+    weights = None if _has_frames(sound, rule) else [f.weight for f in sound]
+    return rule.pool(_values(sound, rule), weights)
+
+
+def _values(sound: Sequence[TrackFigure], rule: Protocol) -> list[float]:
+    """What a data set's value is pooled of."""
     if _has_frames(sound, rule):
-        return rule.pool([x for f in sound for x in f.frames])
-    return rule.pool([f.value for f in sound], [f.weight for f in sound])
+        return [x for f in sound for x in f.frames]
+    return [f.value for f in sound]
 
 
 # ------------------------------------------------------------------------------- beside the figures

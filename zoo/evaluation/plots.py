@@ -97,15 +97,17 @@ def spread(board: Board) -> Figure | None:
         source.
     """
     metric = board.metrics[0]
-    if not board.sources:
+    # A mean of stems has no tracks to draw.
+    sources = [s for s in board.sources if any(_values(row, s, metric) for row in board.rows)]
+    if not sources:
         return None
-    rows = [row for row in _in_order(board) if any(_values(row, s, metric) for s in board.sources)]
+    rows = [row for row in _in_order(board) if any(_values(row, s, metric) for s in sources)]
     if not rows:
         return None
-    width = max(8.0, 1.5 + 2.3 * len(board.sources))
+    width = max(8.0, 1.5 + 2.3 * len(sources))
     figure = pictures.blank(width, max(1.8, 1.1 + 0.22 * len(rows)), board.title)
-    axes = figure.subplots(1, len(board.sources), sharey=True, squeeze=False)[0]
-    for ax, source in zip(axes, board.sources, strict=True):
+    axes = figure.subplots(1, len(sources), sharey=True, squeeze=False)[0]
+    for ax, source in zip(axes, sources, strict=True):
         _boxes(
             ax,
             {k: row for k, row in enumerate(rows) if _values(row, source, metric)},

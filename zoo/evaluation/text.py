@@ -17,8 +17,8 @@ LEGEND = (
 )
 COLUMNS = (
     "dataset protocol provenance role system source metric value low high rank n_tracks n_test "
-    "n_valid_frames n_frames percent_of_oracle seed_spread coverage shared extra_data parameters "
-    "cpu_s_per_s evaluator sha256 seed training_seed credit notes command"
+    "n_valid_frames n_frames percent_of_oracle seed_spread median MAD mean SD coverage shared "
+    "extra_data parameters cpu_s_per_s evaluator sha256 seed training_seed credit notes command"
 ).split()
 
 
@@ -139,7 +139,9 @@ def _overview(
 
 def _detail(row: Row, source: str, metric: str) -> list[str]:
     cell = row.cell(source, metric) or Cell(math.nan)
-    spread = [] if cell.seed_spread is None else [f"seeds differ by {cell.seed_spread:.2f}"]
+    told = [f"{name} {_number(value)}" for name, value in cell.beside.items()]
+    if cell.seed_spread is not None:
+        told.append(f"seeds differ by {cell.seed_spread:.2f}")
     return [
         cell.rank,
         row.name,
@@ -148,7 +150,7 @@ def _detail(row: Row, source: str, metric: str) -> list[str]:
         "" if cell.of_oracle is None else f"{cell.of_oracle:.0f}",
         "" if cell.n_tracks is None else str(cell.n_tracks),
         "" if cell.n_frames is None else f"{cell.n_valid_frames} of {cell.n_frames}",
-        "; ".join([*remarks(row), *spread]),
+        "; ".join([*told, *remarks(row)]),
     ]
 
 
@@ -234,4 +236,5 @@ def _cell_facts(cell: Cell) -> dict[str, object]:
         "n_frames": cell.n_frames,
         "percent_of_oracle": rounded(cell.of_oracle),
         "seed_spread": rounded(cell.seed_spread),
+        **{name: rounded(value) for name, value in cell.beside.items()},
     }

@@ -6,6 +6,8 @@ SI-SDR  the same of the best multiple a s: ``|a s|^2 / |a s - y|^2``
 SI-SAR  ``|a s|^2`` against what of y is no sum of multiples of the references
 PES     energy in silence: ``10 log10(mean y^2 + 1e-10)``, the mean over seconds in
         which s is silent; NaN where it never is
+MRSTFT  multi-resolution STFT distance, no decibels and better where less; where
+        auraloss is installed (`zoo.metrics.spectral`)
 ======  ============================================================================
 
 There is one a for all channels, and no mean is removed.
@@ -23,6 +25,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from zoo.metrics.spectral import SpectralDistance
 
 DELTA = 1e-7
 SILENT = 2.0**-30  # mean square: a step of 16 bits, so that no dither and no codec counts as sound
@@ -45,6 +49,7 @@ class Overall:
         self.groups, self.rate = groups.double(), rate
         self.gram = self.cross = self.source = self.energy = self.error = torch.zeros(())
         self._second: list[tuple[Tensor, Tensor]] = []  # pieces of the second that is under way
+        self._distance = SpectralDistance() if SpectralDistance.is_installed() else None
         self._silence: Tensor | None = None  # levels in silence, summed
         self._n_silent: Tensor = torch.zeros(())
 
@@ -57,7 +62,7 @@ class Overall:
         self.source = self.source + source.square().sum((-2, -1))
         self.energy = self.energy + estimate.square().sum((-2, -1))
         self.error = self.error + (estimate - source).square().sum((-2, -1))
-        self._push_seconds(source.square().mean(1), estimate.square().mean(2))
+        self._push_seconds(source, estimate)
 
     def figures(self) -> list[dict[str, list[float]]]:
         """Metric -> value of each group, for each system."""
@@ -76,31 +81,34 @@ class Overall:
             "SI-SAR": decibel(scaled / (self.energy - inside).clamp(min=0)),
             "PES": silence,
         }
+        if self._distance is not None and self._silence is not None:
+            columns["MRSTFT"] = self._distance.values()
         return [{name: x[s].tolist() for name, x in columns.items()} for s in range(len(target))]
 
     def _grouped(self, signals: Tensor) -> Tensor:
         return torch.einsum("gj,...jct->...gct", self.groups, signals)
 
     def _push_seconds(self, source: Tensor, estimate: Tensor) -> None:
-        """Mean squares over the channels, ``(G, n)`` and ``(S, G, n)``."""
+        """Sources ``(G, C, n)`` and estimates ``(S, G, C, n)``; whole seconds are taken of them."""
         self._second.append((source, estimate))
         if sum(s.shape[-1] for s, _ in self._second) < self.rate:
             return
         source, estimate = (torch.cat(list(x), -1) for x in zip(*self._second, strict=True))
-        whole = source.shape[-1] // self.rate * self.rate
-        self._second = [(source[..., whole:], estimate[..., whole:])]
-        silent = _seconds(source[..., :whole], self.rate) < SILENT
-        level = 10 * torch.log10(_seconds(estimate[..., :whole], self.rate) + 1e-10)
-        total = torch.where(silent, level, 0).sum(-1)
+        while source.shape[-1] >= self.rate:
+            self._take_second(source[..., : self.rate], estimate[..., : self.rate])
+            source, estimate = source[..., self.rate :], estimate[..., self.rate :]
+        self._second = [(source, estimate)]
+
+    def _take_second(self, source: Tensor, estimate: Tensor) -> None:
+        silent = source.square().mean((-2, -1)) < SILENT
+        level = 10 * torch.log10(estimate.square().mean((-2, -1)) + 1e-10)
+        total = torch.where(silent, level, 0)
         self._silence = total if self._silence is None else self._silence + total
-        self._n_silent = self._n_silent + silent.sum(-1)
+        self._n_silent = self._n_silent + silent
+        if self._distance is not None:
+            self._distance.push(source, estimate, ~silent)
 
 
 def decibel(ratio: Tensor) -> Tensor:
     """A ratio of energies in dB."""
     return 10 * torch.log10(ratio)
-
-
-def _seconds(power: Tensor, rate: int) -> Tensor:
-    means: Tensor = power.unflatten(-1, (-1, rate)).mean(-1)
-    return means

@@ -25,11 +25,12 @@ the pair.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.errors import ZooError, near
 
@@ -72,6 +73,8 @@ class Protocol:
         rate: in Hz, where signals must have it.
         is_mono: channels are averaged first.
         has_gain: there is an NSDR: SDR minus that of the mixture as estimate.
+        beside: statistics that are told beside a data set's value, of what it is pooled of; see
+            `STATISTICS`.
     """
 
     id: str
@@ -86,6 +89,7 @@ class Protocol:
     rate: int | None = None
     is_mono: bool = False
     has_gain: bool = False
+    beside: tuple[str, ...] = ()
 
     def passes(self, sources: Sequence[str], is_complete: bool = True) -> list[Pass]:
         """Who is scored with whom.
@@ -135,6 +139,19 @@ class Protocol:
             return float(np.median(finite))
         return float(np.average(finite, weights=weight if self.track_pool == "weighted" else None))
 
+    def statistics(self, values: Sequence[float]) -> dict[str, float]:
+        """Those `beside` a value that is pooled of ``values``."""
+        finite = np.array([v for v in values if math.isfinite(v)])
+        return {name: float(STATISTICS[name](finite)) for name in self.beside if len(finite)}
+
+
+STATISTICS: dict[str, Callable[[NDArray[np.float64]], np.floating[Any]]] = {
+    "median": np.median,
+    "MAD": lambda x: np.median(np.abs(x - np.median(x))),
+    "mean": np.mean,
+    "SD": np.std,
+}
+"""Name -> what it is; MAD is the median distance from the median, SD that of all values."""
 
 PROTOCOLS = {
     p.id: p
@@ -143,13 +160,16 @@ PROTOCOLS = {
         Protocol(
             "sisec2018", filters="song", window=1.0, frame_pool="median", together="museval"
         ),
-        Protocol("v4-pooled", filters="song", window=1.0, frame_pool="none"),
+        Protocol(
+            "v4-pooled", filters="song", window=1.0, frame_pool="none",
+            beside=("MAD", "mean", "SD"),
+        ),
         Protocol("usdr", ("uSDR",), family=None, track_pool="mean"),
         Protocol(
             "mir1k", ("NSDR", "SIR", "SAR", "SDR"), family="sources", track_pool="weighted",
             together="pair", rate=16000, is_mono=True, has_gain=True,
         ),
-        Protocol("si-sdr", ("SI-SDR",), family=None, track_pool="mean"),
+        Protocol("si-sdr", ("SI-SDR",), family=None, track_pool="mean", beside=("median",)),
         Protocol("projet", ("SDR", "SIR", "ISR", "SAR")),
     )
 }  # fmt: skip
