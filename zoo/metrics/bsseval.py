@@ -261,10 +261,13 @@ class _Frames:
         identity = torch.eye(len(references), dtype=torch.float64, device=references.device)
         self.groupings = [g.to(identity) for g in groupings] if groupings else [identity]
         self._correlate = Correlator(n_lags)
-        self._kept: list[_Frame] = []
+        self._kept: list[list[_Signals]] = []
+        self._store: Correlations | None = None  # those of the frames kept, one after the other
 
     def __iter__(self) -> Iterator[_Frame]:
-        yield from self._kept
+        for k, measured in enumerate(self._kept):
+            assert self._store is not None
+            yield Correlations(self._store.own[k], self._store.cross[k]), measured
         for k in range(len(self._kept), self.n_frames):
             yield self._frame(self._signals(k * self.hop, k * self.hop + self.window))
 
@@ -315,13 +318,15 @@ class _Frames:
         n, most = len(self._kept), min(self.n_frames, _KEPT_BYTES // correlations.nbytes)
         if n >= most:
             return
-        # In one piece: in many, they would lie between what comes and goes, and hold it in place.
-        parts = []
-        for name, part in (("own", correlations.own), ("cross", correlations.cross)):
-            shape = (most, *part.shape)
-            parts.append(self._correlate.space(f"kept {name}", *shape, like=part, dtype=part.dtype))
-            parts[-1][n] = part
-        self._kept.append((Correlations(parts[0][n], parts[1][n]), measured))
+        # In one piece, with no tensor for each: among those that come and go, small ones that stay
+        # would leave the heap full of holes.
+        if self._store is None:
+            own, cross = correlations.own, correlations.cross
+            self._store = Correlations(
+                own.new_empty(most, *own.shape), cross.new_empty(most, *cross.shape)
+            )
+        self._store.own[n], self._store.cross[n] = correlations.own, correlations.cross
+        self._kept.append(measured)
 
 
 # ----------------------------------------------------------------- energies
