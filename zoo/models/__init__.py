@@ -21,6 +21,29 @@ _MMDENSENET_TINY: dict[str, Any] = {
 _STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100, "channels": 2}
 
 TABLE: dict[str, dict[str, Any]] = {
+    "deepconvsep": {
+        "target": "zoo.models.deepconvsep:DeepConvSep",
+        "paper": "Chandna, Miron, Janer and Gomez, LVA/ICA 2017",
+        "domain": "spectrogram",
+        "summary": "one small convolutional encoder of patches, a decoder per source, masks",
+        "tiny": {
+            "sample_rate": 8000,
+            "n_fft": 256,
+            "hop": 128,
+            "patch_frames": 10,
+            "n_vertical": 12,
+            "n_horizontal": 8,
+            "n_hidden": 24,
+        },
+        "facts": {
+            **_STEMS,
+            "sources": ["vocals", "bass", "drums", "other"],
+            "channels": 1,
+            "parameters": 357_482,
+            "context_s": 0.43,
+            "gflop_per_s": 0.2,
+        },
+    },
     "mdensenet": {
         "target": "zoo.models.mmdensenet:MMDenseNet",
         "arguments": {"multi_band": False},

@@ -28,7 +28,6 @@ from zoo.separator import Separator
 from zoo.streaming import ChunkPlan, Separation, complement, separate_tensor
 from zoo.testing.memory import LiveBytes
 
-TOLERANCE = 1e-5  # of full scale: two orders of float32 summation
 RATE = 44100  # of models that work at the file's own
 
 
@@ -151,7 +150,8 @@ def check_batch(model: Separator) -> None:
     mixture[1] *= 1e-2
     together = _estimates(model, mixture)
     for i in range(2):
-        _assert_close(together[i], _estimates(model, mixture[i : i + 1])[0], f"item {i} of a batch")
+        alone = _estimates(model, mixture[i : i + 1])[0]
+        _assert_close(model, together[i], alone, f"item {i} of a batch")
 
 
 def check_single_precision(model: Separator) -> None:
@@ -188,7 +188,8 @@ def check_chunks(model: Separator) -> None:
     rate = model.sample_rate or RATE
     plan = ChunkPlan.of(model, rate, chunk / rate, 0.25)
     assert 2 * plan.hop < mixture.shape[-1], "the test has a single chunk"
-    _assert_close(separate_tensor(model, mixture, chunk / rate), whole, "separated in chunks")
+    chunked = separate_tensor(model, mixture, chunk / rate)
+    _assert_close(model, chunked, whole, "separated in chunks")
 
 
 def check_constant_memory(model: Separator) -> None:
@@ -215,7 +216,7 @@ def check_sources(model: Separator) -> None:
         assert list(alone) == [name]
         assert bool(alone[name].isfinite().all())
         if note is None:
-            _assert_close(alone[name], whole[name], f"{name} alone")
+            _assert_close(model, alone[name], whole[name], f"{name} alone")
         else:
             assert note in alone.info["notes"], f"{name} alone differs, and nobody is told"
 
@@ -229,10 +230,10 @@ def check_derived_sources(model: Separator) -> None:
         if other in model.sources:
             continue
         pair = model.separate(mixture, rate, sources=[name, other], device="cpu")
-        _assert_close(pair[name] + pair[other], mixture, f"{name} and {other}")
+        _assert_close(model, pair[name] + pair[other], mixture, f"{name} and {other}")
     whole = model.separate(mixture, rate, device="cpu")
     total = sum(whole.values(), start=whole.residual)
-    _assert_close(total, mixture, "the sources and the residual")
+    _assert_close(model, total, mixture, "the sources and the residual")
 
 
 # --------------------------------------------------------------------------- learning
@@ -408,9 +409,9 @@ def _made_again(model: Separator) -> Separator:
         ) from error
 
 
-def _assert_close(found: Tensor, expected: Tensor, what: str) -> None:
+def _assert_close(model: Separator, found: Tensor, expected: Tensor, what: str) -> None:
     difference = float((found - expected).abs().max())
-    limit = TOLERANCE * max(1.0, float(expected.abs().max()))
+    limit = model.tolerance * max(1.0, float(expected.abs().max()))
     assert difference <= limit, f"{what}: {difference:.2g} off, {limit:.2g} is allowed"
 
 
