@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 
 import zoo
 from zoo import catalog
@@ -185,7 +186,9 @@ def test_a_misspelt_argument_gets_the_nearest():
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_the_table_has_the_size_reach_and_cost_that_are_measured(name):
     known = catalog.entry(name).facts
-    model = zoo.create(name)
+    # On the meta device nothing is computed; an inverse transform needs values.
+    with torch.device("meta" if catalog.entry(name).domain == "waveform" else "cpu"):
+        model = zoo.create(name)
     described = (list(model.sources), model.sample_rate, model.channels)
     assert described == (known["sources"], known["sample_rate"], known["channels"])
     measured = facts(model)

@@ -69,3 +69,12 @@ class LicenceError(ZooError, PermissionError):
 
 class MissingPackage(ZooError, ImportError):
     """A package that only this feature needs, and that is not installed."""
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise `RecipeError` where an argument has none of its values."""
+    if value not in (words := list(known)):
+        raise RecipeError(
+            f"{name} is {value!r}; it must be one of {', '.join(map(repr, words))}."
+            f"{near(value, words)}"
+        )

@@ -18,6 +18,14 @@ _MMDENSENET_TINY: dict[str, Any] = {
     "last_block": [2, 1],
 }
 
+_WAVE_U_NET_TINY: dict[str, Any] = {
+    "sample_rate": 8000,
+    "n_levels": 3,
+    "n_maps": 6,
+    "target_field": 512,
+}
+_VOICE: dict[str, Any] = {"sources": ["accompaniment", "vocals"]}
+
 _STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100, "channels": 2}
 
 TABLE: dict[str, dict[str, Any]] = {
@@ -62,3 +70,61 @@ TABLE: dict[str, dict[str, Any]] = {
         "facts": {**_STEMS, "parameters": 1_089_440, "context_s": None, "gflop_per_s": 21.0},
     },
 }
+
+
+def _wave_u_net(
+    summary: str, parameters: int, context_s: float, gflop_per_s: float, **arguments: Any
+) -> dict[str, Any]:
+    """The entry of a variant of Wave-U-Net."""
+    defaults: dict[str, Any] = {
+        "sources": ["bass", "drums", "other", "vocals"],
+        "sample_rate": 22050,
+        "channels": 2,
+    }
+    told = {key: arguments.get(key, value) for key, value in defaults.items()}
+    return {
+        "target": "zoo.models.wave_u_net:WaveUNet",
+        "arguments": arguments,
+        "paper": "Stoller, Ewert and Dixon, ISMIR 2018, arXiv 1806.03185",
+        "domain": "waveform",
+        "summary": summary,
+        "tiny": _WAVE_U_NET_TINY,
+        "facts": {
+            **told,
+            "parameters": parameters,
+            "context_s": context_s,
+            "gflop_per_s": gflop_per_s,
+        },
+    }
+
+
+TABLE |= {
+    "wave-u-net": _wave_u_net("a U-Net on the waveform (M6)", 10_263_498, 3.157, 8.4),
+    "wave-u-net-m1": _wave_u_net(
+        "the plain form: padded, mono, every source predicted", 10_263_028, 3.157, 6.6,
+        **_VOICE, channels=1, output="direct", context=False,
+    ),
+    "wave-u-net-m2": _wave_u_net(
+        "M1, the vocals being the mixture minus the rest", 10_263_002, 3.157, 6.6,
+        **_VOICE, channels=1, context=False,
+    ),
+    "wave-u-net-m3": _wave_u_net(
+        "M2, seeing the song around what it predicts", 10_263_002, 3.157, 8.4,
+        **_VOICE, channels=1,
+    ),
+    "wave-u-net-m4": _wave_u_net(
+        "M3 in stereo: the paper's best for the voice", 10_263_390, 3.157, 8.4, **_VOICE
+    ),
+    "wave-u-net-m5": _wave_u_net(
+        "M4 with learned interpolation", 10_265_550, 3.157, 8.4, **_VOICE, upsampling="learned"
+    ),
+    "wave-u-net-m5-highsr": _wave_u_net(
+        "M5 at 44.1 kHz", 10_265_550, 1.579, 15.0,
+        **_VOICE, upsampling="learned", sample_rate=44100,
+    ),
+    "wave-u-net-m7": _wave_u_net(
+        "M3 with more maps at 8192 Hz, for a comparison with a spectrogram U-Net",
+        20_594_652, 8.499, 8.5,
+        **_VOICE, channels=1, n_maps=34, sample_rate=8192, target_field=98560,
+    ),
+}  # fmt: skip

@@ -74,7 +74,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zoo.dsp.stft import STFT
 from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
-from zoo.errors import RecipeError, ShapeError
+from zoo.errors import RecipeError, ShapeError, check_choice
 from zoo.models import TABLE
 from zoo.models.statistics import mixture_statistics
 from zoo.separator import Separator, State, masked_mean
@@ -161,8 +161,8 @@ class MMDenseNet(Separator):
                 f"targets {list(self.targets)} of sources {list(self.sources)}; expected all of "
                 "them, or all but one, which is the mixture minus the others."
             )
-        _one_of("covariance", covariance, ("chunk", "song"))
-        _one_of("wiener_reg", wiener_reg, ("relative", "norbert", "pinv"))
+        check_choice("covariance", covariance, ("chunk", "song"))
+        check_choice("wiener_reg", wiener_reg, ("relative", "norbert", "pinv"))
         self.segment_frames = segment_frames
         self.wiener_iterations, self.wiener_reg = wiener_iterations, wiener_reg
         self.covariance = covariance
@@ -497,7 +497,7 @@ class MultiBandNetwork(SpectrogramNetwork):
         checkpoint: bool = True,
     ) -> None:
         super().__init__(normalise, n_bins)
-        _one_of("match", match, ("conv", "growth"))
+        check_choice("match", match, ("conv", "growth"))
         if match == "growth":
             high = [*high[:-1], (low[-1][0], high[-1][1])]
         chain = partial(
@@ -559,7 +559,7 @@ class MultiScale(nn.Module):
         checkpoint: bool,
     ) -> None:
         super().__init__()
-        _one_of("pool", pool, ("average", "max"))
+        check_choice("pool", pool, ("average", "max"))
         if len(blocks) % 2 == 0:
             raise RecipeError(
                 f"{len(blocks)} dense blocks given; a chain goes down and up again and has an odd "
@@ -642,7 +642,7 @@ class DenseBlock(nn.Module):
         checkpoint: bool = True,
     ) -> None:
         super().__init__()
-        _one_of("block_output", output, ("last", "new", "all"))
+        check_choice("block_output", output, ("last", "new", "all"))
         self.first_out = {"last": n_layers, "new": 1, "all": 0}[output]
         self.n_out = n_in * (output == "all") + growth * (1 if output == "last" else n_layers)
         self.layers = nn.ModuleList(
@@ -728,7 +728,7 @@ class Head(nn.Module):
 
     def __init__(self, n_in: int, n_channels: int, kind: str, bias: bool) -> None:
         super().__init__()
-        _one_of("head", kind, ("conv_relu", "gate", "mask"))
+        check_choice("head", kind, ("conv_relu", "gate", "mask"))
         self.kind = kind
         self.conv = SameConv(n_in, n_channels, (1, 2), bias=bias)
         if kind == "gate":
@@ -803,9 +803,3 @@ def _span(layer: nn.Module, span: Span) -> Span:
 
 def _union(*spans: Span) -> Span:
     return min(first for first, _ in spans), max(last for _, last in spans)
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        words = ", ".join(repr(word) for word in known)
-        raise RecipeError(f"{name} is {value!r}; it must be one of {words}.")
