@@ -67,9 +67,9 @@ def test_every_recipe_builds_its_model(name, capsys):
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_a_variant_named_in_a_comment_parses_and_builds(name, variant, capsys):
-    plain = resolved(capsys, "-c", name)["model"]
+    plain = resolved(capsys, "-c", name)
     config = resolved(capsys, "-c", name, f"--{variant['key']}", variant["value"])
-    assert config["model"] != plain
+    assert (config["model"], config["data"]) != (plain["model"], plain["data"])
     model = built(config)
     if variant["n"]:
         count = int(variant["n"].replace(" ", ""))

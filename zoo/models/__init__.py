@@ -26,6 +26,20 @@ _WAVE_U_NET_TINY: dict[str, Any] = {
 }
 _VOICE: dict[str, Any] = {"sources": ["accompaniment", "vocals"]}
 
+_WAVENET: dict[str, Any] = {
+    "target": "zoo.models.wavenet:Wavenet",
+    "paper": "Lluis, Pons and Serra, Interspeech 2019, arXiv 1810.12187",
+    "domain": "waveform",
+    "tiny": {
+        "sample_rate": 8000,
+        "n_stacks": 2,
+        "n_dilations": 5,
+        "width": 12,
+        "final_maps": [32, 16],
+        "target_field": 161,
+    },
+}
+
 _STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100, "channels": 2}
 
 TABLE: dict[str, dict[str, Any]] = {
@@ -68,6 +82,31 @@ TABLE: dict[str, dict[str, Any]] = {
         "summary": "dense blocks at several scales, with one network per frequency band",
         "tiny": _MMDENSENET_TINY,
         "facts": {**_STEMS, "parameters": 1_089_440, "context_s": None, "gflop_per_s": 21.0},
+    },
+    "wavenet": {
+        **_WAVENET,
+        "summary": "dilated convolutions from waveform to waveform",
+        "facts": {
+            "sources": ["vocals", "drums", "bass", "other"],
+            "sample_rate": 16000,
+            "channels": 1,
+            "parameters": 3_277_763,
+            "context_s": 0.256,
+            "gflop_per_s": 106.1,
+        },
+    },
+    "wavenet-voice": {
+        **_WAVENET,
+        "arguments": {"sources": ["vocals", "accompaniment"]},
+        "summary": "dilated convolutions from waveform to waveform, for the voice alone",
+        "facts": {
+            "sources": ["vocals", "accompaniment"],
+            "sample_rate": 16000,
+            "channels": 1,
+            "parameters": 3_277_249,
+            "context_s": 0.256,
+            "gflop_per_s": 106.1,
+        },
     },
 }
 

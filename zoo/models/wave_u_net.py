@@ -140,7 +140,7 @@ class WaveUNet(Separator):
     @property
     def grid(self) -> int:
         """Every level keeps the samples of one parity."""
-        return 2**self.network.n_levels
+        return 1 << self.network.n_levels
 
     @property
     def context(self) -> int | None:
@@ -263,10 +263,9 @@ class UNet(nn.Module):
     def reach(self) -> int:
         """Samples on each side that the farthest path from an input to an output spans."""
         down, up = self.down_kernel // 2, self.up_kernel // 2
-        steps = [2**level for level in range(self.n_levels + 1)]
+        steps = [1 << level for level in range(self.n_levels + 1)]
         # At every level both convolutions and the neighbour of an interpolated sample.
-        found: int = sum(step * (down + up + 1) for step in steps[:-1]) + steps[-1] * down
-        return found
+        return sum(step * (down + up + 1) for step in steps[:-1]) + steps[-1] * down
 
 
 def interpolated(signal: Tensor, place: Tensor | None, is_valid: bool) -> Tensor:
