@@ -58,10 +58,9 @@ Inferred or unconfirmed
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -73,11 +72,10 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from zoo.dsp.stft import STFT
-from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
 from zoo.errors import RecipeError, ShapeError, check_choice
 from zoo.models import TABLE
 from zoo.models.statistics import mixture_statistics
-from zoo.separator import Separator, State, masked_mean
+from zoo.models.targets import TargetNetworks
 
 # Table 1: [growth rate, layers] of dense blocks 1 to 7; the middle one is the coarsest.
 SINGLE = ((12, 4),) * 7
@@ -92,7 +90,7 @@ Blocks = Sequence[Sequence[int]]
 Span = tuple[int, int]  # first and last frame, both included
 
 
-class MMDenseNet(Separator):
+class MMDenseNet(TargetNetworks):
     """One network per target, joined by a multichannel Wiener filter.
 
     Args:
@@ -120,7 +118,6 @@ class MMDenseNet(Separator):
             one pass; ``"song"`` over the whole song, as the paper, in two.
     """
 
-    channels: int  # the networks are built for a number of them
     architecture = "mmdensenet"
     tiny: ClassVar = TABLE["mmdensenet"]["tiny"]
 
@@ -151,24 +148,12 @@ class MMDenseNet(Separator):
         wiener_reg: Literal["relative", "norbert", "pinv"] = "relative",
         covariance: Literal["chunk", "song"] = "chunk",
     ) -> None:
-        super().__init__(sources, sample_rate, channels)
+        super().__init__(
+            sources, sample_rate, channels, targets, STFT(n_fft, hop),
+            wiener_iterations, wiener_reg, covariance,
+        )  # fmt: skip
         self.save_hyperparameters()
-        self.targets = tuple(self.sources if targets is None else targets)
-        unknown = set(self.targets) - set(self.sources)
-        n_distinct, n_sources = len(set(self.targets)), len(self.sources)
-        if unknown or not self.targets or not len(self.targets) == n_distinct >= n_sources - 1:
-            raise RecipeError(
-                f"targets {list(self.targets)} of sources {list(self.sources)}; expected all of "
-                "them, or all but one, which is the mixture minus the others."
-            )
-        check_choice("covariance", covariance, ("chunk", "song"))
-        check_choice("wiener_reg", wiener_reg, ("relative", "norbert", "pinv"))
         self.segment_frames = segment_frames
-        self.wiener_iterations, self.wiener_reg = wiener_iterations, wiener_reg
-        self.covariance = covariance
-        # A source without a network takes part in the Wiener filter as what the others leave.
-        self._has_residual = self.derived is not None
-        self.stft = STFT(n_fft, hop)
         readings: dict[str, Any] = {
             "last_block": last_block, "first_maps": first_maps, "block_output": block_output,
             "pool": pool, "up_norm": up_norm, "bias": bias, "head": head, "normalise": normalise,
@@ -192,69 +177,13 @@ class MMDenseNet(Separator):
         return self._network.grid_frames * self.stft.hop
 
     @property
-    def context(self) -> int | None:
-        """Frames that the network reads on each side, and the windows around them.
-
-        None where the Wiener filter's covariances change with the chunk (with one channel they do
-        not), or its regulariser, which the rules but ``"relative"`` take from the loudest bin.
-        """
-        changes = self.wiener_reg != "relative" or (self.channels > 1 and not self.surveys)
-        if self.wiener_iterations and changes:
-            return None
-        return self._network.context_frames() * self.stft.hop + self.stft.n_fft
-
-    @property
-    def surveys(self) -> bool:
-        """Whether the covariances come from the whole song."""
-        return bool(self.wiener_iterations) and self.channels > 1 and self.covariance == "song"
-
-    @property
-    def derived(self) -> str | None:
-        """The source without a network of its own."""
-        return next((name for name in self.sources if name not in self.targets), None)
+    def context_frames(self) -> int:
+        """Frames on each side that a network reads."""
+        return self._network.context_frames()
 
     @property
     def _network(self) -> SpectrogramNetwork:
         return next(iter(self.networks.values()))  # type: ignore[return-value]
-
-    def forward(self, mixture: Tensor, state: State = None) -> Tensor:
-        """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``."""
-        spectrum = self.stft(mixture)
-        magnitudes = self.magnitudes(spectrum)
-        covariances = state["covariances"] if state else None
-        if covariances is None and self.surveys:
-            covariances = spatial_covariances(*self._statistics(magnitudes, spectrum))
-        estimates = wiener(
-            magnitudes,
-            spectrum,
-            iterations=self.wiener_iterations,
-            reg=self.wiener_reg,
-            residual=self._has_residual,
-            covariances=covariances,
-        )
-        signals = self.stft.inverse(estimates[:, : len(self.targets)], mixture.shape[-1])
-        named = dict(zip(self.targets, signals.unbind(1), strict=True))
-        if self.derived:
-            named[self.derived] = mixture - signals.sum(1)
-        return torch.stack([named[name] for name in self.sources], dim=1)
-
-    def survey(self, chunks: Iterable[tuple[Tensor, slice]]) -> State:
-        """The spatial covariances ``(B, J, F, C, C)`` of each source over the whole song."""
-        hop = self.stft.hop
-        totals: tuple[Tensor, Tensor] | None = None
-        for mixture, keep in chunks:
-            spectrum = self.stft(mixture)
-            ends = keep.stop >= mixture.shape[-1]
-            frames = slice(-(-keep.start // hop), None if ends else -(-keep.stop // hop))
-            part = self._statistics(self.magnitudes(spectrum)[..., frames], spectrum[..., frames])
-            totals = part if totals is None else (totals[0] + part[0], totals[1] + part[1])
-        assert totals is not None
-        return {"covariances": spatial_covariances(*totals)}
-
-    def _statistics(self, magnitudes: Tensor, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """What the covariances of a song are made of, summed over some of its frames."""
-        residual = self._has_residual
-        return spatial_statistics(initial_estimates(magnitudes, spectrum, residual=residual))
 
     def magnitudes(self, spectrum: Tensor) -> Tensor:
         """Magnitudes of the targets, ``(B, J, C, F, N)``, of a mixture's spectrum ``(B, C, F, N)``.
@@ -268,34 +197,6 @@ class MMDenseNet(Separator):
         stacked = torch.stack(outputs, dim=1).to(mixture.dtype)
         nyquist = mixture[:, None, :, -1:].expand(-1, len(outputs), -1, -1, -1)
         return torch.cat([stacked, nyquist], dim=-2)
-
-    def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Squared error between the magnitudes of estimates and references."""
-        columns = [self.sources.index(name) for name in self.targets]
-        true = self.stft(references[:, columns]).abs()
-        errors = (self.magnitudes(self.stft(mixture)) - true).square().mean((2, 3, 4))  # (B, J)
-        known = known[:, columns]
-        parts = {
-            name: masked_mean(errors[:, j], known[:, j]) for j, name in enumerate(self.targets)
-        }
-        return {"loss": masked_mean(errors, known), **parts}
-
-    def only(self, sources: Sequence[str]) -> tuple[Separator, str | None]:
-        """A view of this model with the networks that ``sources`` need, sharing the weights."""
-        targets = [name for name in self.targets if name in sources]
-        if self.derived in sources or len(targets) == len(self.targets):
-            return self, None
-        view = copy.copy(self)
-        view.__dict__["_modules"] = dict(self._modules)
-        view.networks = nn.ModuleDict({name: self.networks[name] for name in targets})
-        view.sources = view.targets = tuple(targets)
-        view._has_residual = True
-        if not self.wiener_iterations:
-            return view, None
-        return view, (
-            f"only {', '.join(targets)} computed: the Wiener filter weighs against all the rest as "
-            "one source, so the result differs a little from that of the whole model"
-        )
 
     def on_fit_start(self) -> None:
         """Measure the training mixtures for the normalisation, unless a checkpoint brought it."""
