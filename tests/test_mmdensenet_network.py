@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from filled import filled, sines
 from torch import Tensor, nn
 
 from zoo.errors import RecipeError, ShapeError
@@ -28,29 +29,6 @@ SMALL = {  # three scales
     "last_block": [2, 2],
     "first_maps": 6,
 }
-
-
-def sines(*shape: int) -> Tensor:
-    """The check sequence sin(i^2), i = 1, 2, ..., in float64."""
-    i = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
-    return torch.sin(i * i).reshape(shape)
-
-
-def filled(network: nn.Module) -> nn.Module:
-    """Every parameter set from `sines`, in float64, as the check values ask."""
-    network = network.double()
-    with torch.no_grad():
-        for module in network.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                values = sines(*parameter.shape)
-                if parameter.ndim == 1:
-                    is_scale = isinstance(module, nn.BatchNorm2d) and name == "weight"
-                    parameter.copy_(is_scale + 0.05 * values)
-                else:
-                    transposed = isinstance(module, nn.ConvTranspose2d)
-                    fan_in = parameter.shape[0] if transposed else parameter[0].numel()
-                    parameter.copy_(2 * values / math.sqrt(fan_in))
-    return network
 
 
 def n_parameters(network: nn.Module) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo import catalog
@@ -458,7 +458,13 @@ def facts(model: Separator) -> dict[str, Any]:
     """
     rate, channels = model.sample_rate or 44100, model.channels or 2
     mixture = torch.zeros(1, channels, 10 * rate, device=model.device)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    # oneDNN's recurrent layers are not counted, their plain form is.
+    is_plain = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with (
+        torch.backends.mkldnn.flags(enabled=not is_plain),
+        FlopCounterMode(display=False) as counter,
+        torch.inference_mode(),
+    ):
         model.eval()(mixture)
     context = model.context
     return {

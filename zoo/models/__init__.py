@@ -137,7 +137,43 @@ def _wave_u_net(
     }
 
 
+_UMX: dict[str, Any] = {
+    "target": "zoo.models.umx:OpenUnmix",
+    "paper": "Stoeter, Uhlich, Liutkus and Mitsufuji, JOSS 2019",
+    "domain": "spectrogram",
+    "tiny": {
+        "sample_rate": 8000,
+        "n_fft": 256,
+        "hop": 64,
+        "hidden_size": 12,
+        "n_layers": 2,
+        "bandwidth_hz": 3000,
+        "segment_s": 0.4,
+    },
+}
+_UMX_FACTS: dict[str, Any] = {
+    **_STEMS,
+    "sources": ["vocals", "drums", "bass", "other"],
+    "parameters": 35_573_392,
+    "context_s": None,
+    "gflop_per_s": 3.1,
+}
+
 TABLE |= {
+    "umx": {**_UMX, "summary": "a recurrent network per source (Open-Unmix)", "facts": _UMX_FACTS},
+    "umxl": {
+        **_UMX,
+        "arguments": {"hidden_size": 1024},
+        "summary": "Open-Unmix, twice as wide",
+        "facts": {**_UMX_FACTS, "parameters": 113_028_752, "gflop_per_s": 9.8},
+    },
+    "x-umx": {
+        **_UMX,
+        "arguments": {"bridged": True},
+        "paper": "Sawata, Uhlich, Takahashi and Mitsufuji, ICASSP 2021, arXiv 2010.04228",
+        "summary": "Open-Unmix, whose networks tell each other what they find",
+        "facts": _UMX_FACTS,
+    },
     "wave-u-net": _wave_u_net("a U-Net on the waveform (M6)", 10_263_498, 3.157, 8.4),
     "wave-u-net-m1": _wave_u_net(
         "the plain form: padded, mono, every source predicted", 10_263_028, 3.157, 6.6,
