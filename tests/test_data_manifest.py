@@ -57,6 +57,43 @@ def test_json_says_the_same_and_the_folder_will_do(tmp_path, audio):
                           two.tracks("train")[0].read("mixture"))  # fmt: skip
 
 
+def test_a_row_may_be_a_part_of_a_song(tmp_path, audio):
+    rate, samples = 8000, audio["vox"].shape[1]
+    text = """\
+name,split,start,end,vocals,drums
+A begins,train,,0.02,audio/vox.wav,audio/kick.wav
+A ends,valid,0.02,,audio/vox.wav,audio/kick.wav
+"""
+    dataset = open_dataset("manifest", manifest(tmp_path, text))
+    assert dataset.sources == ("vocals", "drums")
+    (begins,), (ends,) = dataset.tracks("train"), dataset.tracks("valid")
+    half = rate // 50
+    assert (begins.samples, ends.samples) == (half, samples - half)
+    assert np.array_equal(begins.read("vocals"), audio["vox"][:, :half])
+    assert np.array_equal(ends.read("vocals"), audio["vox"][:, half:])
+    assert np.array_equal(ends.read("drums", 10, 20), audio["kick"][:, half + 10 : half + 30])
+    blocks = [block["vocals"] for block in ends.blocks(777)]
+    assert np.array_equal(np.concatenate(blocks, 1), audio["vox"][:, half:])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [("", "99", "from 0.0 s to 99.0 s, and its"), ("0.5", "0.2", "choose a part"),
+     ("soon", "", "'soon'")],
+)  # fmt: skip
+def test_a_part_that_a_song_does_not_have_is_told(tmp_path, audio, start, end, message):
+    text = f"name,split,start,end,vocals\nA,train,{start},{end},audio/vox.wav\n"
+    dataset = open_dataset("manifest", manifest(tmp_path, text))
+    with pytest.raises(DatasetError, match=message):
+        dataset.tracks("train")
+
+
+def test_a_list_may_stand_in_the_recipe(tmp_path, audio):
+    rows = [{"name": "A", "split": "train", "vocals": "audio/vox.wav"}]
+    dataset = open_dataset("manifest", tmp_path, tracks=rows)
+    assert np.array_equal(dataset.tracks("train")[0].read("vocals"), audio["vox"])
+
+
 def test_spreadsheets_may_leave_their_mark_and_columns_of_their_own(tmp_path, audio):
     text = "\ufeff" + CSV.replace("licence", "bpm", 1)
     dataset = open_dataset("manifest", manifest(tmp_path, text), sources=["vocals", "drums"])

@@ -7,6 +7,7 @@
 
 Paths are relative to the list.  Several files of a source are separated by ``;`` and summed.  An
 empty cell is a source of which there is no file; ``silent`` and ``unknown`` say what that means.
+With ``start`` and ``end``, in seconds of its files, a row is a part of a song; both may be empty.
 JSON holds a list of objects with the same keys, where a list of paths may stand for one.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ from zoo.data.files import FileDataset, Missing, check_word, file_track, unknown
 from zoo.data.track import SPLITS, FileTrack, Part, Split
 from zoo.errors import DatasetError
 
-_FACTS = ("name", "split", "licence", "mixture")
+_FACTS = ("name", "split", "licence", "mixture", "start", "end")
 _NEEDED = ("name", "split")
 Row = Mapping[str, Any]
 
@@ -31,8 +33,10 @@ class Manifest(FileDataset[Row]):
     """The tracks of a list.
 
     Args:
-        root: the list, or a folder that holds ``manifest.csv`` or ``manifest.json``.
-        sources: columns that are sources; None: all but name, split, licence and mixture.
+        root: the list, or a folder that holds ``manifest.csv`` or ``manifest.json``; with
+            ``tracks``, the folder that their paths start from.
+        tracks: the list itself, as JSON would hold it.
+        sources: columns that are sources; None: all that hold no other fact.
         missing: what an empty cell is: ``error``, ``silent`` or ``unknown``.
         pads: take shorter files as silent in the end, and single channels for all of them.
         skip_faulty: leave out songs that cannot be used, with one warning each.
@@ -49,15 +53,16 @@ class Manifest(FileDataset[Row]):
         self,
         root: str | Path,
         *,
+        tracks: Sequence[Row] | None = None,
         sources: Sequence[str] | None = None,
         missing: Missing = "error",
         pads: bool = False,
         skip_faulty: bool = False,
     ) -> None:
         check_word("missing", missing, Missing)
-        self.path = _find(Path(root))
+        self.path = _find(Path(root)) if tracks is None else Path(root) / "tracks"
         self.missing, self.pads = missing, pads
-        rows = _read(self.path)
+        rows = _read(self.path) if tracks is None else tracks
         columns = list(dict.fromkeys(key for row in rows for key in row))
         self.sources = tuple(sources or (c for c in columns if c not in _FACTS))
         if lacking := [c for c in (*_NEEDED, *self.sources) if c not in columns]:
@@ -90,7 +95,7 @@ class Manifest(FileDataset[Row]):
         mixture = self._parts(_files(place.get("mixture")))
         if len(mixture) > 1:
             raise DatasetError(f"song {name!r} has {len(mixture)} mixtures; name one file.")
-        return file_track(
+        track = file_track(
             name,
             self.sources,
             stems,
@@ -99,6 +104,25 @@ class Manifest(FileDataset[Row]):
             licence=str(place.get("licence") or ""),
             pads=self.pads,
         )
+        return self._cut(track, place)
+
+    def _cut(self, track: FileTrack, place: Row) -> FileTrack:
+        """The part of a song that a row asks for."""
+        length = track.samples / track.rate
+        try:
+            start, end = float(place.get("start") or 0), float(place.get("end") or length)
+        except ValueError as error:
+            raise DatasetError(
+                f"{self.path}: song {track.name!r} starts and ends at no number of seconds "
+                f"({error})."
+            ) from error
+        if not 0 <= start < end <= length + 0.5 / track.rate:
+            raise DatasetError(
+                f"{self.path}: song {track.name!r} goes from {start} s to {end} s, and its files "
+                f"from 0 to {length:.3f} s; choose a part of them."
+            )
+        first = round(start * track.rate)
+        return replace(track, first=first, samples=round(end * track.rate) - first)
 
     def _parts(self, files: Sequence[str]) -> tuple[Part, ...]:
         return tuple(Part(self.path.parent / file) for file in files)

@@ -210,6 +210,7 @@ class FileTrack(Track):
         in_memory: keep each source once it is decoded.
         pads: a file that ends before the track goes on as silence, and one of a single channel
             stands for all channels; elsewhere both are faults.
+        first: sample of the files with which the track begins.
     """
 
     stems: Mapping[str, tuple[Part, ...]] = field(default_factory=dict, hash=False)
@@ -217,6 +218,7 @@ class FileTrack(Track):
     removes_dc: bool = False
     in_memory: bool = False
     pads: bool = False
+    first: int = 0
     _means: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -269,6 +271,9 @@ class FileTrack(Track):
         self, samples: int, sources: Sequence[str] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """As `Track.blocks`; sources as they are in the files, with any DC."""
+        if self.first:
+            yield from super().blocks(samples, sources)
+            return
         stems = self._stored()
         if sources is not None:
             stems = {source: stems[source] for source in sources}
@@ -331,7 +336,7 @@ class FileTrack(Track):
 
     def _decode_part(self, part: Part, start: int, samples: int) -> np.ndarray:
         try:
-            signal = part.read(start, samples)
+            signal = part.read(self.first + start, samples)
         except AudioFileError as error:
             raise DatasetError(f"{self.name}: {error}") from error
         return self._fitted(signal, part, start, samples)
