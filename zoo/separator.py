@@ -57,6 +57,8 @@ class Separator(lightning.LightningModule):
     tiny: ClassVar[dict[str, Any]] = {}
     """Arguments of a variant that is small enough to test in a second."""
     trainable: ClassVar[bool] = True
+    unused: tuple[str, ...] = ()
+    """Patterns of parameters that published weights have and nothing reads."""
     tolerance: ClassVar[float] = 1e-5
     """How far the order of float32 sums may move an estimate, of full scale: chunked or batched."""
 

@@ -83,6 +83,28 @@ TABLE: dict[str, dict[str, Any]] = {
         "tiny": _MMDENSENET_TINY,
         "facts": {**_STEMS, "parameters": 1_089_440, "context_s": None, "gflop_per_s": 21.0},
     },
+    "spleeter": {
+        "target": "zoo.models.spleeter:Spleeter",
+        "paper": "Hennequin, Khlif, Voituret and Moussallam, JOSS 2020",
+        "domain": "spectrogram",
+        "summary": "a convolutional U-Net per stem, on patches of twelve seconds",
+        "tiny": {
+            "sample_rate": 8000,
+            "n_fft": 256,
+            "hop": 64,
+            "n_seen": 96,
+            "patch_frames": 32,
+            "n_levels": 4,
+            "first_maps": 4,
+        },
+        "facts": {
+            **_STEMS,
+            "sources": ["vocals", "accompaniment"],
+            "parameters": 19_647_498,
+            "context_s": 11.981,
+            "gflop_per_s": 2.4,
+        },
+    },
     "wavenet": {
         **_WAVENET,
         "summary": "dilated convolutions from waveform to waveform",

@@ -1,0 +1,1 @@
+"""Releases and the world: weights that their authors published."""
