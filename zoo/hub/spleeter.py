@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
+from numpy._core.multiarray import _reconstruct
 from torch import Tensor
 
 from zoo.errors import ChecksumError, MissingPackage, ReleaseError

@@ -42,7 +42,50 @@ _WAVENET: dict[str, Any] = {
 
 _STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100, "channels": 2}
 
+_UHLICH = "Uhlich et al., ICASSP 2017"
+
 TABLE: dict[str, dict[str, Any]] = {
+    "blstm": {
+        "target": "zoo.models.blstm:BLSTM",
+        "paper": _UHLICH,
+        "domain": "spectrogram",
+        "summary": "bidirectional LSTM layers, a network per source",
+        "tiny": {
+            "sample_rate": 8000,
+            "n_fft": 256,
+            "hop": 64,
+            "n_cells": 8,
+            "n_layers": 2,
+            "bandwidth_hz": 3000,
+            "segment_s": 0.4,
+        },
+        "facts": {
+            **_STEMS,
+            "parameters": 120_088_392,
+            "context_s": None,
+            "gflop_per_s": 10.4,
+        },
+    },
+    "fnn": {
+        "target": "zoo.models.fnn:FNN",
+        "paper": f"Uhlich, Giron and Mitsufuji, ICASSP 2015; {_UHLICH}",
+        "domain": "spectrogram",
+        "summary": "rectified layers, begun by least squares, a network per source",
+        "tiny": {
+            "sample_rate": 8000,
+            "n_fft": 128,
+            "hop": 64,
+            "n_neighbours": 2,
+            "n_layers": 2,
+            "segment_frames": 24,
+        },
+        "facts": {
+            **_STEMS,
+            "parameters": 16_826_400,
+            "context_s": None,
+            "gflop_per_s": 6.0,
+        },
+    },
     "deepconvsep": {
         "target": "zoo.models.deepconvsep:DeepConvSep",
         "paper": "Chandna, Miron, Janer and Gomez, LVA/ICA 2017",

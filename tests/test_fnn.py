@@ -1,0 +1,136 @@
+"""FNN: sizes and values, least squares, layers that grow, components, loudness."""
+
+import pytest
+import torch
+from filled import filled, sines
+from lightning.pytorch import Trainer
+
+from zoo.data.module import SeparationData
+from zoo.models.fnn import EPS, FNN, Features, LeastSquares, RectifiedLayers
+
+SMALL = {
+    "sources": ["vocals", "accompaniment"], "sample_rate": 8000, "channels": 1, "n_fft": 64,
+    "hop": 32, "n_neighbours": 2, "n_layers": 3, "segment_frames": 16,
+}  # fmt: skip
+
+
+def small(**arguments):
+    torch.manual_seed(0)
+    return FNN(**{**SMALL, **arguments}).eval()
+
+
+def n_parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@torch.inference_mode()
+def test_the_layers_give_the_check_values():
+    network = filled(RectifiedLayers(15, 9, 4)).eval()
+    assert n_parameters(network) == 414
+    y = network(sines(5, 15).abs())
+    found = [float(y.sum()), float(y.norm()), float(y.flatten()[-1])]
+    assert found == pytest.approx([26.57216767, 6.32581897, 2.25841845], abs=1e-7)
+
+
+@pytest.mark.parametrize(("n_components", "expected"), [(None, 4_206_600), (0, 21_016_600)])
+def test_the_network_of_a_source_has_its_number_of_parameters(n_components, expected):
+    with torch.device("meta"):
+        model = FNN(n_components=n_components)
+    assert n_parameters(model.networks["vocals"]) == expected
+
+
+# ----------------------------------------------------------------- least squares
+
+
+def test_what_is_linear_is_found_without_error():
+    torch.manual_seed(0)
+    weight, bias = torch.rand(4, 6), torch.rand(4)
+    squares = LeastSquares()
+    for z in torch.rand(300, 6).split(70):
+        squares.push(z, z @ weight.T + bias)
+    found_weight, found_bias = squares.solve()
+    torch.testing.assert_close(found_weight, weight, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found_bias, bias, atol=1e-4, rtol=0)
+
+
+def test_no_other_map_comes_nearer():
+    torch.manual_seed(0)
+    z, s = torch.randn(200, 5), torch.randn(200, 3)
+    squares = LeastSquares()
+    squares.push(z, s)
+    weight, bias = squares.solve()
+    best = (z @ weight.T + bias - s).square().sum()
+    for _ in range(20):
+        moved = weight + 0.05 * torch.randn_like(weight)
+        assert (z @ moved.T + bias - s).square().sum() > best
+    assert best < s.square().sum()
+
+
+# ----------------------------------------------------------------- features
+
+
+@torch.inference_mode()
+def test_a_louder_mixture_gives_louder_estimates_and_nothing_else():
+    model, mixture = small(), torch.randn(1, 1, 2000)
+    quiet, loud = (model.magnitudes(g * model.stft(mixture)) for g in (1, 100))
+    torch.testing.assert_close(loud, 100 * quiet, rtol=1e-3, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_features_are_the_frames_around_one_over_their_mean_norm(monkeypatch):
+    monkeypatch.setattr("zoo.models.fnn.ROWS_AT_ONCE", 3)
+    features = Features(4, 2, 0)
+    mixture = torch.rand(1, 4, 7)
+    padded = torch.nn.functional.pad(mixture, (2, 2))[0]
+    found = torch.cat([x for x, _ in features(mixture)], 1)[0]
+    for n in range(7):
+        around = padded[:, n : n + 5]
+        loudness = around.norm(dim=0).mean() + EPS
+        torch.testing.assert_close(found[n], around.T.flatten() / loudness)
+
+
+def test_components_are_those_of_the_covariance():
+    torch.manual_seed(0)
+    features = Features(4, 1, 3)
+    before = next(iter(features(torch.rand(1, 4, 5))))[0]
+    assert before.shape == (1, 5, 3)
+    rows = torch.randn(500, 12) @ torch.diag(torch.tensor([9.0, 5.0, 3.0, *[0.1] * 9])) + 1
+    features.set_components(rows)
+    spread = torch.linalg.eigh(torch.cov(rows.T))[1][:, -3:].flip(1).T
+    likeness = (features.components @ spread.T).abs()
+    torch.testing.assert_close(likeness, torch.eye(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(features.components.norm(dim=1), torch.ones(3))
+
+
+# ----------------------------------------------------------------- training
+
+
+def data():
+    songs = {"n_train": 1, "n_valid": 1, "n_test": 0, "seconds": 2}
+    return SeparationData("generated", arguments=songs, batch_size=4, examples_per_epoch=8)
+
+
+def test_layers_join_one_after_the_other(tmp_path):
+    model = small(growth_epochs=1)
+    seen = []
+    begin = model.begin_layer
+    model.begin_layer = lambda k: (seen.append((model.current_epoch, k)), begin(k))
+    before = model.networks["vocals"].layers[1].weight.clone()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_epochs=4, limit_val_batches=0, default_root_dir=tmp_path, **quiet)
+    trainer.fit(model, data())
+    assert seen == [(0, 0), (1, 1), (2, 2)]
+    assert int(model.networks["vocals"].n_active) == 3
+    assert bool(model.features.is_measured)
+    assert not torch.equal(model.networks["vocals"].layers[1].weight, before)
+
+
+def test_the_loss_is_over_the_loudness_of_a_frame():
+    model = small()
+    references = torch.randn(2, 2, 1, model.segment)
+    mixture = references.sum(1)
+    found = model.loss(mixture, references, torch.ones(2, 2, dtype=torch.bool))
+    spectrum = model.stft(mixture)
+    loudness = model.features.loudness(spectrum.abs()[:, 0])[:, None, None, None]
+    error = (model.magnitudes(spectrum) - model.stft(references).abs()) / loudness
+    torch.testing.assert_close(found["loss"], error.square().mean())
