@@ -66,6 +66,27 @@ TABLE: dict[str, dict[str, Any]] = {
             "gflop_per_s": 10.4,
         },
     },
+    "deepnmf": {
+        "target": "zoo.models.deepnmf:DeepNMF",
+        "paper": "Le Roux, Hershey and Weninger, ICASSP 2015",
+        "domain": "spectrogram",
+        "summary": "iterations of non-negative matrix factorisation as layers",
+        "tiny": {
+            "sample_rate": 8000,
+            "n_fft": 128,
+            "hop": 64,
+            "n_bases": 4,
+            "n_layers": 4,
+            "sparsity": 0.1,
+            "segment_frames": 24,
+        },
+        "facts": {
+            **_STEMS,
+            "parameters": 4_920_000,
+            "context_s": None,
+            "gflop_per_s": 4.8,
+        },
+    },
     "fnn": {
         "target": "zoo.models.fnn:FNN",
         "paper": f"Uhlich, Giron and Mitsufuji, ICASSP 2015; {_UHLICH}",
