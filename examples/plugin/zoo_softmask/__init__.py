@@ -2,7 +2,6 @@
 
 Dilated convolutions along time read the log magnitudes of one channel and give every source a mask.
 A softmax over the sources lets the masks sum to one, and so the estimates to the mixture.
-
 There is no paper: it is an example of an architecture in a package of its own.
 """
 
@@ -78,5 +77,4 @@ class Softmask(Separator):
         return {"loss": masked_mean(errors, known)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at 1e-3."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
