@@ -56,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     print(f"load {os.getloadavg()[0]:.1f}; one thread, torch {torch.__version__}; "
           f"{options.seconds:g} s of noise; in brackets: times {options.reference}")  # fmt: skip
-    print(f"{'':14s}{'parameters':>20s}{'separate: CPU s':>20s}{'MB':>20s}{'one source':>12s}"
+    print(f"{'':22s}{'parameters':>20s}{'separate: CPU s':>20s}{'MB':>20s}{'one source':>12s}"
           f"{'train: CPU s':>20s}{'MB':>20s}")  # fmt: skip
     names = options.models or zoo.list_models(trainable=True)
+    cost(options.reference, 1.0, 1, tiny=True)  # what torch loads at its first training step
     reference: Cost | None = None
     for name in (
         options.reference,
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             found = cost(name, options.seconds, options.repeats, options.tiny)
         except MissingPackage as error:
-            print(f"{name:14s}left out: {error}", flush=True)
+            print(f"{name:22s}left out: {error}", flush=True)
             continue
         reference = reference or found
         print(line(name, found, reference), flush=True)
@@ -127,7 +128,7 @@ def line(name: str, found: Cost, reference: Cost) -> str:
         else:
             number = f"{value:,.0f}".replace(",", " ") if value >= 1000 else f"{value:.3g}"
             cells.append(f"{number:>11s} {f'({value / other:.2f})':>8s}")
-    return f"{name:14s}" + "".join(cells)
+    return f"{name:22s}" + "".join(cells)
 
 
 if __name__ == "__main__":

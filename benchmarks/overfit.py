@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     audio = options.audio or Path(os.environ.get("ZOO_SHARED", "../shared")) / "audio"
     print(f"load {os.getloadavg()[0]:.1f}; one thread, torch {torch.__version__}; the bar is "
           f"{BAR_DB:g} dB, and {BAR_DB:g} dB above the mixture\n"
-          f"{'model':14s}{'passed':8s}{'steps x batch':>12s}{'CPU s':>7s}  "
+          f"{'model':22s}{'passed':8s}{'steps x batch':>12s}{'CPU s':>7s}  "
           "SDR in dB (the mixture's) of each source")  # fmt: skip
     failed = 0
     for name in options.models or zoo.list_models(trainable=True):
@@ -135,7 +135,7 @@ def learns(
     pairs = zip(model.sources, bar.sdr, bar.mixture, strict=True)
     figures = "  ".join(f"{source} {after:.1f} ({first:.1f})" for source, after, first in pairs)
     sizes = f"reduced: {json.dumps(arguments)}" if arguments else "full size"
-    print(f"{name:14s}{'yes' if bar.passed else 'NO':8s}{trainer.global_step:6d} x {batch:<3d}"
+    print(f"{name:22s}{'yes' if bar.passed else 'NO':8s}{trainer.global_step:6d} x {batch:<3d}"
           f"{bar.cpu_s:7.0f}  {figures}; {sizes}, {sum(p.numel() for p in model.parameters())} "
           f"parameters; {f'Adam from {lr:g}' if lr else 'its own optimiser'}; {told}",
           flush=True)  # fmt: skip

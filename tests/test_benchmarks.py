@@ -150,5 +150,5 @@ def test_a_system_without_its_package_is_left_out_of_the_costs(toy, capsys, monk
     monkeypatch.setattr(zoo, "create", fail)
     models.main(["--reference=toy", "--seconds=0.5", "--repeats=1"])
     lines = capsys.readouterr().out.splitlines()
-    assert "gone          left out: asteroid is not installed." in lines
+    assert f"{'gone':22s}left out: asteroid is not installed." in lines
     assert [line.split()[0] for line in lines[2:]] == ["toy", "gone", "toy"]
