@@ -68,6 +68,7 @@ def prepare(command: str, argv: Sequence[str]) -> Call:
     tiny: bool | None = None
     model: str | None = None
     decided: set[str] = set()
+    data: dict[str, Any] = {}
     last_recipe = 0
     for option, value in _words(_with_run_recipe(argv)):
         if option == "--config":
@@ -76,6 +77,7 @@ def prepare(command: str, argv: Sequence[str]) -> Call:
             model = _resolve_model(tree, recipe) or model
             decided |= set(_init_args(tree)) & set(DECIDED_BY_DATA)
             tiny = tree.pop("tiny") if "tiny" in tree else tiny
+            data = _change_data(tree, data)
             out.append(Content(Path(recipe.path).stem, tree))
             last_recipe = len(out)
         elif option == "--tiny":
@@ -173,6 +175,17 @@ def _init_args(tree: dict[str, Any]) -> dict[str, Any]:
     model = tree.get("model")
     arguments = model.get("init_args") if isinstance(model, dict) else None
     return arguments if isinstance(arguments, dict) else {}
+
+
+def _change_data(tree: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Let another data set than that of the recipes before not inherit its root and arguments."""
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return earlier
+    if data.get("dataset", earlier.get("dataset")) != earlier.get("dataset"):
+        for key in {"root", "arguments"} & earlier.keys():
+            data.setdefault(key, None)
+    return {**earlier, **data}
 
 
 def _resolve_model(tree: dict[str, Any], recipe: Recipe | None) -> str | None:
