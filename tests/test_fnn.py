@@ -78,7 +78,7 @@ def test_a_louder_mixture_gives_louder_estimates_and_nothing_else():
 
 @torch.inference_mode()
 def test_features_are_the_frames_around_one_over_their_mean_norm(monkeypatch):
-    monkeypatch.setattr("zoo.models.fnn.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("zoo.models.blocks.ROWS_AT_ONCE", 3)
     features = Features(4, 2, 0)
     mixture = torch.rand(1, 4, 7)
     padded = torch.nn.functional.pad(mixture, (2, 2))[0]
@@ -95,11 +95,14 @@ def test_components_are_those_of_the_covariance():
     before = next(iter(features(torch.rand(1, 4, 5))))[0]
     assert before.shape == (1, 5, 3)
     rows = torch.randn(500, 12) @ torch.diag(torch.tensor([9.0, 5.0, 3.0, *[0.1] * 9])) + 1
-    features.set_components(rows)
     spread = torch.linalg.eigh(torch.cov(rows.T))[1][:, -3:].flip(1).T
-    likeness = (features.components @ spread.T).abs()
-    torch.testing.assert_close(likeness, torch.eye(3), atol=1e-2, rtol=0)
-    torch.testing.assert_close(features.components.norm(dim=1), torch.ones(3))
+    found = features.components
+    found.measure(rows)
+    torch.testing.assert_close((found.components @ spread.T).abs(), torch.eye(3), atol=1e-2, rtol=0)
+    few = rows[:11]  # less than there are features
+    found.measure(few)
+    spread = torch.linalg.eigh(torch.cov(few.T))[1][:, -3:].flip(1).T
+    torch.testing.assert_close((found.components @ spread.T).abs(), torch.eye(3), atol=1e-2, rtol=0)
 
 
 # ----------------------------------------------------------------- training
@@ -121,7 +124,7 @@ def test_layers_join_one_after_the_other(tmp_path):
     trainer.fit(model, data())
     assert seen == [(0, 0), (1, 1), (2, 2)]
     assert int(model.networks["vocals"].n_active) == 3
-    assert bool(model.features.is_measured)
+    assert bool(model.features.components.is_measured)
     assert not torch.equal(model.networks["vocals"].layers[1].weight, before)
 
 

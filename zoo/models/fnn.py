@@ -47,12 +47,12 @@ from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
 from zoo.models import TABLE
+from zoo.models.blocks import PrincipalComponents, with_neighbours
 from zoo.models.targets import TargetNetworks
 from zoo.separator import masked_mean
 
 N_BATCHES = 32  # of training examples, for principal components and least squares
 MOST_FRAMES = 8192  # for principal components
-ROWS_AT_ONCE = 1024  # features are 17 times as large as the spectrum
 RIDGE = 1e-6
 EPS = 1e-8
 
@@ -143,7 +143,8 @@ class FNN(TargetNetworks):
 
     def on_fit_start(self) -> None:
         """Find the principal components, unless a checkpoint brought them."""
-        if not self.features.n_components or bool(self.features.is_measured):
+        components = self.features.components
+        if components is None or bool(components.is_measured):
             return
         rows, n_rows = [], 0
         for mixture, _ in self._batches():
@@ -152,8 +153,8 @@ class FNN(TargetNetworks):
             n_rows += len(rows[-1])
             if n_rows == MOST_FRAMES:
                 break
-        if n_rows > self.features.n_components:
-            self.features.set_components(torch.cat(rows))
+        if n_rows > len(components.components):
+            components.measure(torch.cat(rows))
         else:
             log.warning("no zoo.SeparationData to find principal components with: there are none.")
 
@@ -218,21 +219,13 @@ class Features(nn.Module):
         n_components: 0 leaves the features as they are.
     """
 
-    mean: Tensor
-    components: Tensor
-    is_measured: Tensor
-
     def __init__(self, n_bins: int, n_neighbours: int, n_components: int) -> None:
         super().__init__()
-        self.n_neighbours, self.n_components = n_neighbours, n_components
-        self.width = 2 * n_neighbours + 1
-        if n_components:
-            self.register_buffer("mean", torch.zeros(self.width * n_bins))
-            # Until they are measured, the components are the middle frame.
-            middle = torch.eye(n_components, n_bins)
-            sides = torch.zeros(n_components, n_neighbours * n_bins)
-            self.register_buffer("components", torch.cat([sides, middle, sides], 1))
-            self.register_buffer("is_measured", torch.zeros((), dtype=torch.bool))
+        self.n_neighbours, self.width = n_neighbours, 2 * n_neighbours + 1
+        middle = n_neighbours * n_bins  # until they are measured, components are the middle frame
+        self.components = (
+            PrincipalComponents(self.width * n_bins, n_components, middle) if n_components else None
+        )
 
     def loudness(self, mixture: Tensor) -> Tensor:
         """Mean norm of a frame and its neighbours, ``(B, N)``, of magnitudes ``(B, F, N)``."""
@@ -242,31 +235,13 @@ class Features(nn.Module):
     def raw(self, mixture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Stretches of frames: features ``(B, n, width F)`` and loudness ``(B, n, 1)``."""
         loudness = self.loudness(mixture)[..., None]
-        padded = F.pad(mixture, (self.n_neighbours,) * 2)
-        for start in range(0, mixture.shape[-1], ROWS_AT_ONCE):
-            some = loudness[:, start : start + ROWS_AT_ONCE]
-            stretch = padded[..., start : start + some.shape[1] + self.width - 1]
-            frames = stretch.unfold(-1, self.width, 1).permute(0, 2, 3, 1)  # (B, n, width, F)
-            yield frames.flatten(2) / some, some
+        for place, features in with_neighbours(mixture, self.n_neighbours):
+            yield features / loudness[:, place], loudness[:, place]
 
     def forward(self, mixture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """As `raw`, with the features' principal components in their place."""
         for features, loudness in self.raw(mixture):
-            if self.n_components:
-                features = (features - self.mean) @ self.components.T
-            yield features, loudness
-
-    def set_components(self, rows: Tensor) -> None:
-        """Take the principal components of features ``(P, width F)``."""
-        mean = rows.mean(0)
-        centred = rows - mean
-        # There are fewer rows than features: the small problem has the same directions.
-        energy, vectors = torch.linalg.eigh((centred @ centred.T).double())
-        best = vectors[:, -self.n_components :].flip(1).float()
-        scale = energy[-self.n_components :].flip(0).clamp(min=1e-12).sqrt().float()
-        self.components.copy_((centred.T @ best / scale).T)
-        self.mean.copy_(mean)
-        self.is_measured.fill_(True)
+            yield features if self.components is None else self.components(features), loudness
 
 
 class RectifiedLayers(nn.Module):
