@@ -147,6 +147,27 @@ TABLE: dict[str, dict[str, Any]] = {
         "tiny": _MMDENSENET_TINY,
         "facts": {**_STEMS, "parameters": 1_089_440, "context_s": None, "gflop_per_s": 21.0},
     },
+    "nug": {
+        "target": "zoo.models.nug:NUG",
+        "paper": "Nugraha, Liutkus and Vincent, EUSIPCO 2016",
+        "domain": "spectrogram",
+        "summary": "one network for all spectra, expectation maximisation for their places",
+        "tiny": {
+            "sample_rate": 8000,
+            "n_fft": 128,
+            "hop": 64,
+            "n_components": 40,
+            "hidden": [32],
+            "dropout": 0.1,
+            "segment_frames": 24,
+        },
+        "facts": {
+            **_STEMS,
+            "parameters": 16_818_200,
+            "context_s": None,
+            "gflop_per_s": 2.4,
+        },
+    },
     "spleeter": {
         "target": "zoo.models.spleeter:Spleeter",
         "paper": "Hennequin, Khlif, Voituret and Moussallam, JOSS 2020",
