@@ -157,7 +157,7 @@ def test_without_a_model_the_default_is_named_and_explained(work, release, capsy
         asked.append(name)
         return zoo.from_pretrained(release, **options)
 
-    monkeypatch.setattr("zoo.cli.separate.from_pretrained", load)
+    monkeypatch.setattr("zoo.applications.separate.from_pretrained", load)
     assert main(["separate", "a.wav", "-o", "o", "--progress", "none"]) == 0
     assert asked == ["mmdensenet-mir1k"]
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "mmdensenet-mir1k" in x]

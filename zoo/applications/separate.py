@@ -45,7 +45,7 @@ def separate(
     audio: str | os.PathLike[str] | np.ndarray | Tensor,
     rate: int | None = None,
     *,
-    model: str | Separator | None = None,
+    model: str | Separator | Sequence[str] | None = None,
     **options: Any,
 ) -> Estimates:
     """The sources of a file or a signal, with a model by name.
@@ -53,12 +53,29 @@ def separate(
     Args:
         audio: as `zoo.Separator.separate` has it.
         rate: of an array or tensor, in Hz.
-        model: a Separator, or a name for `zoo.from_pretrained`; by default what ``zoo separate``
-            takes.
+        model: a Separator, or a name for `zoo.from_pretrained`, or several, which are blended; by
+            default what ``zoo separate`` takes.
         options: further ones of `zoo.Separator.separate`.
     """
-    chosen = model if isinstance(model, Separator) else from_pretrained(model or DEFAULT_MODEL)
-    return chosen.separate(audio, rate, **options)
+    return loaded(model).separate(audio, rate, **options)
+
+
+def loaded(
+    model: str | Separator | Sequence[str] | None,
+    weights: Sequence[str] = (),
+    device: str = "auto",
+) -> Separator:
+    """A model, by name or by the names of several that are blended."""
+    if isinstance(model, Separator):
+        return model
+    names = [model] if isinstance(model, str) else list(model or [DEFAULT_MODEL])
+    if len(names) > 1:
+        from zoo.applications.blending import blended
+
+        return blended(names, weights, device)
+    if weights:
+        raise ZooError("--weights are those of a blend; name several models with -m.")
+    return from_pretrained(names[0], device=device)
 
 
 DEFAULT_MODEL = "mmdensenet-mir1k"

@@ -104,7 +104,20 @@ def separate(
         # Its name says it all: click 8.5 does not show typer's help of an argument.
         typer.Argument(metavar="FILE|FOLDER|PATTERN...", show_default=False),
     ],
-    model: ModelOption = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Release, folder, checkpoint or org/name on the Hub; several are blended.",
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SOURCE=]W,W...", help="Of a blend: a number for each -m; equal by default."
+        ),
+    ] = None,
     output: Annotated[
         str, typer.Option("-o", "--output", help="Folder of the stems.")
     ] = "separated",
@@ -148,8 +161,8 @@ def separate(
     from zoo.cli.separate import Request, separate_songs
 
     request = Request(
-        inputs, model, output, sources, two_stems, format, bits, template, overwrite, picture,
-        device, progress,
+        inputs, model, weights, output, sources, two_stems, format, bits, template, overwrite,
+        picture, device, progress,
         {
             "high_band": high_band, "consistent": consistent, "chunk": chunk, "overlap": overlap,
             "shifts": shifts, "batch_size": batch_size, "precision": precision,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,10 @@ from typing import Any
 import torch
 
 from zoo.applications.demo import demonstrate, excerpt, generated
-from zoo.applications.separate import DEFAULT_MODEL, Result, separate_files
+from zoo.applications.separate import DEFAULT_MODEL, Result, loaded, separate_files
 from zoo.cli.progress import printable, showing
 from zoo.data.songs import find_audio
 from zoo.errors import ZooError
-from zoo.release import from_pretrained
 from zoo.separator import Separator
 from zoo.streaming import complement
 
@@ -28,7 +28,8 @@ class Request:
     """The arguments of ``zoo separate``."""
 
     inputs: list[str]
-    model: str | None
+    model: list[str] | None
+    weights: list[str] | None
     output: str
     sources: list[str] | None
     two_stems: str | None
@@ -48,7 +49,7 @@ def separate_songs(request: Request) -> int:
         raise ZooError(f"--bits {request.bits}; expected one of {', '.join(SUBTYPES)}.")
     talk = _Talk(as_json=request.progress == "json")
     find_audio(request.inputs)  # before a model is loaded, or even downloaded: a typing error shows
-    model = _load(request.model, request.device, talk)
+    model = _load(request.model, request.device, talk, request.weights or ())
     done = failed = 0
     with showing(request.progress) as progress:
         results = separate_files(
@@ -75,7 +76,7 @@ def separate_songs(request: Request) -> int:
 
 def show_demo(name: str | None, output: str, use_generated: bool, device: str) -> None:
     """Separate the excerpt and print how well it went."""
-    model = _load(name, device, _Talk())
+    model = _load([name] if name else None, device, _Talk())
     references, rate = generated() if use_generated else excerpt()
     result = demonstrate(model, references, rate, Path(output))
     title = "generated music" if use_generated else 'an excerpt of "Lithium" (CC0)'
@@ -87,14 +88,16 @@ def show_demo(name: str | None, output: str, use_generated: bool, device: str) -
     print(f"stems and spectrograms.png are in {printable(result.folder)}/")
 
 
-def _load(name: str | None, device: str, talk: _Talk) -> Separator:
-    if name is None:
+def _load(
+    names: list[str] | None, device: str, talk: _Talk, weights: Sequence[str] = ()
+) -> Separator:
+    if not names:
         talk.say(
             f"no -m, so {DEFAULT_MODEL} is taken: for research only, 16 kHz, learnt from karaoke "
             "clips; `zoo list` shows others"
         )
     torch.set_flush_denormal(True)  # recurrent networks crawl on a CPU without it
-    model = from_pretrained(name or DEFAULT_MODEL, device=device)
+    model = loaded(names, weights, device)
     talk.say(f"device: {model.device}")
     return model
 

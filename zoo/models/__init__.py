@@ -6,8 +6,7 @@ The table holds facts only and imports nothing, so that ``zoo list`` needs no to
 from typing import Any
 
 _MMDENSENET = "Takahashi and Mitsufuji, WASPAA 2017, arXiv 1706.09588"
-_MMDENSENET_TINY: dict[str, Any] = {
-    "sample_rate": 8000,
+_TINY_DENSE: dict[str, Any] = {
     "n_fft": 256,
     "hop": 128,
     "segment_frames": 32,
@@ -17,6 +16,7 @@ _MMDENSENET_TINY: dict[str, Any] = {
     "full": [[2, 1]] * 5,
     "last_block": [2, 1],
 }
+_MMDENSENET_TINY: dict[str, Any] = {"sample_rate": 8000, **_TINY_DENSE}
 
 _WAVE_U_NET_TINY: dict[str, Any] = {
     "sample_rate": 8000,
@@ -45,6 +45,29 @@ _STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100,
 _UHLICH = "Uhlich et al., ICASSP 2017"
 
 TABLE: dict[str, dict[str, Any]] = {
+    "blend": {
+        "target": "zoo.models.blend:Blend",
+        "paper": _UHLICH,
+        "domain": "spectrogram",
+        "summary": "a weighted mean of several systems, here FNN and BLSTM",
+        "tiny": {
+            "sample_rate": 8000,
+            "members": {
+                name: {
+                    "architecture": "mmdensenet",
+                    "arguments": {**_TINY_DENSE, "first_maps": maps},
+                }
+                for name, maps in (("a", 4), ("b", 3))
+            },
+            "weights": {"a": 0.3, "b": 0.7},
+        },
+        "facts": {
+            **_STEMS,
+            "parameters": 187_295_592,
+            "context_s": None,
+            "gflop_per_s": 34.3,
+        },
+    },
     "blstm": {
         "target": "zoo.models.blstm:BLSTM",
         "paper": _UHLICH,
