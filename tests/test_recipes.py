@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo import recipes
+import zoo
+from zoo import catalog, recipes
 from zoo.cli.parser import imported
 from zoo.cli.train import run
+from zoo.errors import MissingPackage
 
 ARCHITECTURES = [name for name in recipes.names() if "/" not in name]
 # What the comments of a recipe call a variant: a name, one override, perhaps a parameter count.
@@ -36,7 +38,18 @@ def resolved(capsys, *words):
 
 def built(config):
     model = config["model"]
-    return imported(model["class_path"])(**model["init_args"])
+    try:
+        return imported(model["class_path"])(**model["init_args"])
+    except MissingPackage as error:
+        pytest.skip(str(error))
+
+
+def skip_without_package(name):
+    try:
+        if name in zoo.list_models():
+            zoo.create(name, **catalog.entry(name).tiny)
+    except MissingPackage as error:
+        pytest.skip(str(error))
 
 
 def stacked(name):
@@ -91,6 +104,7 @@ def test_an_architecture_trains_with_the_smoke_overlay(name, tmp_path, monkeypat
     songs = "{n_train: 1, n_valid: 1, n_test: 1, seconds: 2}"
     words += [f"--data.arguments={songs}", "--trainer.max_epochs=1", "--examples_every=0"]
     words += ["--trainer.limit_train_batches=2", "--run_dir=r"]
+    skip_without_package(name)
     assert run(words) == 0
     lines = Path("r/metrics.csv").read_text().splitlines()
     assert len(lines) == 2 and "train/loss" in lines[0]
@@ -98,6 +112,7 @@ def test_an_architecture_trains_with_the_smoke_overlay(name, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_data_that_are_not_there_are_told_in_two_lines(name, capsys, tmp_path, monkeypatch):
+    skip_without_package(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ZOO_DATA", raising=False)
     assert run(["fit", "-c", name, "--wandb=off"]) == 2

@@ -45,6 +45,33 @@ _STEMS = {"sources": ["bass", "drums", "other", "vocals"], "sample_rate": 44100,
 _UHLICH = "Uhlich et al., ICASSP 2017"
 
 TABLE: dict[str, dict[str, Any]] = {
+    "asteroid": {
+        "target": "zoo.models.asteroid:AsteroidModel",
+        "paper": "Pariente et al., Interspeech 2020",
+        "domain": "waveform",
+        "summary": "the separators of the package asteroid, by default Conv-TasNet",
+        "tiny": {
+            "sources": ["vocals", "accompaniment"],
+            "sample_rate": 8000,
+            "model_args": {
+                "n_filters": 32,
+                "bn_chan": 16,
+                "hid_chan": 24,
+                "skip_chan": 16,
+                "n_blocks": 3,
+                "n_repeats": 1,
+            },
+            "segment_s": 0.6,
+        },
+        "facts": {
+            **_STEMS,
+            "sources": ["vocals", "drums", "bass", "other"],
+            "channels": 1,
+            "parameters": 5_182_641,
+            "context_s": None,
+            "gflop_per_s": 56.5,
+        },
+    },
     "blend": {
         "target": "zoo.models.blend:Blend",
         "paper": _UHLICH,
