@@ -138,10 +138,10 @@ class InfiniteLoss(Right):
 class Unused(Right):
     def __init__(self, **arguments):
         super().__init__(**arguments)
-        self.unused = nn.Parameter(torch.ones(3))
+        self.spare = nn.Parameter(torch.ones(3))
 
     def loss(self, mixture, references, known):
-        return {"loss": super().loss(mixture, references, known)["loss"] + 0 * self.unused.sum()}
+        return {"loss": super().loss(mixture, references, known)["loss"] + 0 * self.spare.sum()}
 
 
 class Detached(Right):

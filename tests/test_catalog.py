@@ -191,14 +191,19 @@ def test_a_misspelt_argument_gets_the_nearest():
 def test_the_table_has_the_size_reach_and_cost_that_are_measured(name):
     known = catalog.entry(name).facts
     # On the meta device nothing is computed; an inverse transform needs values.
-    with torch.device("meta" if catalog.entry(name).domain == "waveform" else "cpu"):
+    has_transform = catalog.entry(name).domain == "spectrogram" or name == "htdemucs"
+    is_huge = "roformer" in name  # minutes of computing
+    with torch.device("cpu" if has_transform and not is_huge else "meta"):
         try:
             model = zoo.create(name)
         except MissingPackage as error:
             pytest.skip(str(error))
     described = (list(model.sources), model.sample_rate, model.channels)
     assert described == (known["sources"], known["sample_rate"], known["channels"])
-    measured = facts(model)
+    if is_huge:
+        measured = {"parameters": sum(p.numel() for p in model.parameters())}
+    else:
+        measured = facts(model)
     assert measured == {key: known[key] for key in measured}
 
 

@@ -189,7 +189,8 @@ def test_golden_music_depends_on_the_seed_alone():
 def test_recipe_scores_and_card_are_stored_and_hashed(tmp_path):
     (tmp_path / "scores" / "test").mkdir(parents=True)
     (tmp_path / "scores" / "test" / "A Song [1].json").write_text("{}")
-    (tmp_path / "recipe").write_text("seed_everything: 0\n")
+    ours = "data:\n  root: /home/me/music\n  cache: 'C:\\cache'\n"
+    (tmp_path / "recipe").write_text(f"seed_everything: 0\n{ours}")
     release = write(
         tmp_path / "r",
         recipe=tmp_path / "recipe",
@@ -198,7 +199,8 @@ def test_recipe_scores_and_card_are_stored_and_hashed(tmp_path):
         provenance={"seed": 0},
     )
     assert release.scores == ["scores/test/A Song [1].json"]
-    assert (tmp_path / "r" / "recipe.yaml").read_text() == "seed_everything: 0\n"
+    theirs = "seed_everything: 0\ndata:\n  root: null\n  cache: null\n"
+    assert (tmp_path / "r" / "recipe.yaml").read_text() == theirs
     assert release.sha256["model.safetensors"] in (tmp_path / "r" / "README.md").read_text()
     assert read_release(tmp_path / "r") == release
     files = {p.relative_to(tmp_path / "r").as_posix() for p in (tmp_path / "r").rglob("*.*")}

@@ -48,6 +48,8 @@ from zoo.separator import Separator
 log = logging.getLogger("zoo")
 
 # A golden pair counts as given when no sample is further off than relative * peak + absolute.
+# In a recipe: where data, cache and run lay on the machine that trained.
+_OUR_PATHS = re.compile(r"^( *(?:root|cache|run_dir):) ['\"]?(?:/|\w:).*$", re.MULTILINE)
 _TOLERANCES = {"float32": (1e-3, 1e-4), "bf16": (5e-2, 1e-3)}  # bf16 keeps 8 bits, 0.4 % a rounding
 
 _Card = str | Callable[[Release], str]
@@ -408,7 +410,7 @@ def write_release(
         provenance: seed, commit, hours... as plain JSON values.
         precision: of matrices and kernels, "float16" or "float32"; vectors and buffers, such as the
             statistics of batch normalisation, always keep float32.
-        recipe: the resolved recipe, a YAML file.
+        recipe: the resolved recipe, a YAML file; absolute paths in it are left out.
         scores: a folder of score files, one JSON a track, or a list of them.
         card: text of README.md, or a function that makes it of the record (which then lists every
             file but the card).
@@ -435,7 +437,8 @@ def write_release(
         _save(_stored_state(model, precision), draft / WEIGHTS)
         _write_golden(draft, release)
         if recipe is not None:
-            shutil.copyfile(recipe, draft / RECIPE)
+            text = Path(recipe).read_text(encoding="utf-8")
+            (draft / RECIPE).write_text(_OUR_PATHS.sub(r"\1 null", text), encoding="utf-8")
         for source, place in _score_files(scores):
             (draft / SCORES / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, draft / SCORES / place)

@@ -49,7 +49,7 @@ class Overall:
         self.groups, self.rate = groups.double(), rate
         self.gram = self.cross = self.source = self.energy = self.error = torch.zeros(())
         self._second: list[tuple[Tensor, Tensor]] = []  # pieces of the second that is under way
-        self._distance = SpectralDistance() if SpectralDistance.is_installed() else None
+        self._distance: SpectralDistance | None = None
         self._silence: Tensor | None = None  # levels in silence, summed
         self._n_silent: Tensor = torch.zeros(())
 
@@ -57,6 +57,8 @@ class Overall:
         """The next samples: references ``(J, C, n)``, estimates ``(S, J, C, n)``."""
         true, found = references.double(), estimates.double()
         source, estimate = self._grouped(true), self._grouped(found)
+        if self._distance is None and SpectralDistance.is_installed():
+            self._distance = SpectralDistance(*estimate.shape[:2])
         self.gram = self.gram + torch.einsum("jct,kct->jk", true, true)
         self.cross = self.cross + torch.einsum("sgct,jct->sgj", estimate, true)
         self.source = self.source + source.square().sum((-2, -1))
@@ -81,7 +83,7 @@ class Overall:
             "SI-SAR": decibel(scaled / (self.energy - inside).clamp(min=0)),
             "PES": silence,
         }
-        if self._distance is not None and self._silence is not None:
+        if self._distance is not None:
             columns["MRSTFT"] = self._distance.values()
         return [{name: x[s].tolist() for name, x in columns.items()} for s in range(len(target))]
 

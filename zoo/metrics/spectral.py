@@ -20,15 +20,16 @@ SIZES = (2048, 1024, 512)  # of windows, in samples
 
 
 class SpectralDistance:
-    """Gathers the distances of the seconds of a song."""
+    """Gathers the distances of the seconds of a song, of so many systems and groups of sources."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_systems: int, n_groups: int) -> None:
         from auraloss.freq import MultiResolutionSTFTLoss
 
         self._distance: Any = MultiResolutionSTFTLoss(
             list(SIZES), [size // 4 for size in SIZES], list(SIZES)
         )
-        self._total = self._n_seconds = torch.zeros(())
+        self._total = torch.zeros(n_systems, n_groups)
+        self._n_seconds = torch.zeros(n_groups)
 
     @staticmethod
     def is_installed() -> bool:

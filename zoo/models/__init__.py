@@ -360,7 +360,75 @@ _UMX_FACTS: dict[str, Any] = {
     "gflop_per_s": 3.1,
 }
 
+_ROFORMER: dict[str, Any] = {
+    "target": "zoo.models.roformer:RoFormer",
+    "domain": "spectrogram",
+}
+_ROFORMER_TINY: dict[str, Any] = {
+    "sources": ["vocals", "accompaniment"],
+    "sample_rate": 8000,
+    "channels": 1,
+    "width": 16,
+    "depth": 1,
+    "n_fft": 128,
+    "hop": 32,
+    "segment_s": 0.6,
+}
+_ROFORMER_TINY_NETWORK: dict[str, Any] = {
+    "time_transformer_depth": 1,
+    "freq_transformer_depth": 1,
+    "dim_head": 8,
+    "heads": 2,
+    "num_residual_streams": 1,
+}
+_ROFORMER_FACTS: dict[str, Any] = {
+    **_STEMS,
+    "sources": ["vocals", "drums", "bass", "other"],
+    "context_s": None,
+}
+
 TABLE |= {
+    "bs-roformer": {
+        **_ROFORMER,
+        "paper": "Lu, Wang, Kong and Hung, ICASSP 2024, arXiv 2309.02612",
+        "summary": "attention over frames and over bands, complex masks",
+        "tiny": {
+            **_ROFORMER_TINY,
+            "network": {**_ROFORMER_TINY_NETWORK, "freqs_per_bands": [8, 8, 16, 33]},
+        },
+        "facts": {**_ROFORMER_FACTS, "parameters": 246_189_908, "gflop_per_s": 670.1},
+    },
+    "mel-band-roformer": {
+        **_ROFORMER,
+        "arguments": {"bands": "mel"},
+        "paper": "Wang, Lu and Won, ISMIR 2023, arXiv 2310.01809",
+        "summary": "the same on overlapping bands of the mel scale",
+        "tiny": {**_ROFORMER_TINY, "network": {**_ROFORMER_TINY_NETWORK, "num_bands": 8}},
+        "facts": {**_ROFORMER_FACTS, "parameters": 301_716_120, "gflop_per_s": 785.2},
+    },
+    "htdemucs": {
+        "target": "zoo.models.demucs:HTDemucs",
+        "paper": "Rouard, Massa and Defossez, ICASSP 2023, arXiv 2211.08553",
+        "domain": "waveform",
+        "summary": "Hybrid Demucs with a transformer in the middle",
+        "tiny": {
+            "sample_rate": 8000,
+            "channels": 1,
+            "width": 8,
+            "n_fft": 512,
+            "depth": 3,
+            "n_layers": 1,
+            "n_heads": 2,
+            "segment_s": 0.5,
+        },
+        "facts": {
+            **_STEMS,
+            "sources": ["drums", "bass", "other", "vocals"],
+            "parameters": 26_899_536,
+            "context_s": None,
+            "gflop_per_s": 21.9,
+        },
+    },
     "umx": {**_UMX, "summary": "a recurrent network per source (Open-Unmix)", "facts": _UMX_FACTS},
     "umxl": {
         **_UMX,

@@ -1,0 +1,104 @@
+"""HTDemucs: Hybrid Demucs with a transformer in the middle, as the package demucs has it.
+
+S. Rouard, F. Massa, A. Defossez, "Hybrid transformers for music source separation", ICASSP 2023,
+arXiv 2211.08553.
+
+In:  mixture ``(B, C, T)``, 44.1 kHz stereo.   Out: estimates ``(B, J, C, T)``.
+
+26 899 536 parameters for four sources.  Waveform and spectrogram each have a U-Net of four levels;
+at the bottom, attention within and across the two.
+
+Departures from the package
+    * Inputs of any length are taken; the package fills shorter ones up to its training segment.
+      ``zoo separate --chunk 7.8`` separates as it does, cross-faded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.compat import torchaudio
+from zoo.errors import MissingPackage
+from zoo.models import TABLE
+from zoo.separator import Separator, State, masked_mean
+
+EPS = 1e-5  # of full scale: what is divided by is no smaller
+
+
+class HTDemucs(Separator):
+    """demucs's ``HTDemucs``.
+
+    Args:
+        sources: names, in the order of the estimates.
+        sample_rate: in Hz.
+        channels: of the audio.
+        width: maps of the first level; each has twice as many as the one before.
+        n_fft: STFT window in samples.
+        depth: levels of the U-Nets; a few bins must be left below them.
+        n_layers: of the transformer.
+        n_heads: of its attention.
+        segment_s: of a training example, in seconds.
+    """
+
+    channels: int
+    architecture = "htdemucs"
+    tiny: ClassVar = TABLE["htdemucs"]["tiny"]
+
+    def __init__(
+        self,
+        sources: Sequence[str] = ("drums", "bass", "other", "vocals"),
+        sample_rate: int = 44100,
+        channels: int = 2,
+        width: int = 48,
+        n_fft: int = 4096,
+        depth: int = 4,
+        n_layers: int = 5,
+        n_heads: int = 8,
+        segment_s: float = 7.8,
+    ) -> None:
+        super().__init__(sources, sample_rate, channels)
+        self.save_hyperparameters()
+        if find_spec("demucs") is None:
+            raise MissingPackage(
+                "HTDemucs needs the package demucs: `pip install 'music-separation-zoo[demucs]'`."
+            )
+        torchaudio.load()  # which demucs imports
+        from demucs.htdemucs import HTDemucs as Network
+
+        self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
+        self.network: nn.Module = Network(
+            list(self.sources), channels, width, nfft=n_fft, depth=depth, t_layers=n_layers,
+            t_heads=n_heads, samplerate=sample_rate, segment=segment_s, use_train_segment=False,
+        )  # fmt: skip
+
+    @property
+    def segment(self) -> int:
+        """Samples of a training example."""
+        return self._segment
+
+    def forward(self, mixture: Tensor, state: State = None) -> Tensor:
+        """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``, made alike loud inside."""
+        mono = mixture.mean(1, keepdim=True)
+        mean, std = mono.mean(-1, keepdim=True), mono.std(-1, keepdim=True, correction=0) + EPS
+        n_samples = mixture.shape[-1]
+        padded = F.pad((mixture - mean) / std, (0, max(0, self.n_fft - n_samples)))
+        found: Any = self.network(padded)[..., :n_samples]
+        estimates: Tensor = found * std[:, None] + mean[:, None] / len(self.sources)
+        return estimates
+
+    def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """Mean absolute error of waveforms."""
+        errors = (self(mixture) - references).abs().mean((2, 3))
+        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
+        return {"loss": masked_mean(errors, known), **parts}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam at 3e-4."""
+        return torch.optim.Adam(self.parameters(), lr=3e-4)
