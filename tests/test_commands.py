@@ -159,10 +159,9 @@ def test_without_a_model_the_default_is_named_and_explained(work, release, capsy
 
     monkeypatch.setattr("zoo.applications.separate.from_pretrained", load)
     assert main(["separate", "a.wav", "-o", "o", "--progress", "none"]) == 0
-    assert asked == ["mmdensenet-mir1k"]
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if "mmdensenet-mir1k" in x]
-    assert "research" in line
-    assert "16 kHz" in line
+    assert asked == ["umx-open"]
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "umx-open" in x]
+    assert "no -m" in line and "free to use" in line
 
 
 def test_a_second_run_over_a_folder_that_holds_the_output_does_nothing(work, release, capsys):

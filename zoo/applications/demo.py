@@ -18,6 +18,7 @@ from zoo.separator import Estimates, Separator
 from zoo.stems import RECORD, read_record, together
 
 PICTURE = "spectrograms.png"
+ALBUM = "Everything is Free"  # that the excerpt is from
 EXCERPT = Path(__file__).parent / "excerpt"
 GENERATED_S = 10.0
 

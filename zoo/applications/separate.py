@@ -78,8 +78,8 @@ def loaded(
     return from_pretrained(names[0], device=device)
 
 
-DEFAULT_MODEL = "mmdensenet-mir1k"
-"""What is taken when no model is named; until a full-band free release exists, a research one."""
+DEFAULT_MODEL = "umx-open"
+"""What is taken when no model is named: the best bundled release that is full-band and free."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from zoo.applications.demo import demonstrate, excerpt, generated
+from zoo.applications.demo import ALBUM, demonstrate, excerpt, generated
 from zoo.applications.separate import DEFAULT_MODEL, Result, loaded, separate_files
 from zoo.cli.progress import printable, showing
 from zoo.data.songs import find_audio
@@ -85,6 +85,8 @@ def show_demo(name: str | None, output: str, use_generated: bool, device: str) -
     print(f"  {'source':<14}{'estimate':>9}{'mixture':>9}{'gain':>8}")
     for source, (ours, before) in result.scores.items():
         print(f"  {source:<14}{ours:>9.2f}{before:>9.2f}{ours - before:>+8.2f}")
+    if not use_generated and ALBUM in str(model.info.get("trained_on")):
+        print("it learned from this song: that shows that it works, not how well on other songs")
     print(f"stems and spectrograms.png are in {printable(result.folder)}/")
 
 
@@ -93,8 +95,7 @@ def _load(
 ) -> Separator:
     if not names:
         talk.say(
-            f"no -m, so {DEFAULT_MODEL} is taken: for research only, 16 kHz, learnt from karaoke "
-            "clips; `zoo list` shows others"
+            f"no -m, so {DEFAULT_MODEL} is taken: small and free to use; `zoo list` shows others"
         )
     torch.set_flush_denormal(True)  # recurrent networks crawl on a CPU without it
     model = loaded(names, weights, device)

@@ -360,10 +360,6 @@ _UMX_FACTS: dict[str, Any] = {
     "gflop_per_s": 3.1,
 }
 
-_ROFORMER: dict[str, Any] = {
-    "target": "zoo.models.roformer:RoFormer",
-    "domain": "spectrogram",
-}
 _ROFORMER_TINY: dict[str, Any] = {
     "sources": ["vocals", "accompaniment"],
     "sample_rate": 8000,
@@ -389,7 +385,8 @@ _ROFORMER_FACTS: dict[str, Any] = {
 
 TABLE |= {
     "bs-roformer": {
-        **_ROFORMER,
+        "domain": "spectrogram",
+        "target": "zoo.models.roformer:BSRoFormer",
         "paper": "Lu, Wang, Kong and Hung, ICASSP 2024, arXiv 2309.02612",
         "summary": "attention over frames and over bands, complex masks",
         "tiny": {
@@ -399,8 +396,8 @@ TABLE |= {
         "facts": {**_ROFORMER_FACTS, "parameters": 246_189_908, "gflop_per_s": 670.1},
     },
     "mel-band-roformer": {
-        **_ROFORMER,
-        "arguments": {"bands": "mel"},
+        "domain": "spectrogram",
+        "target": "zoo.models.roformer:MelBandRoFormer",
         "paper": "Wang, Lu and Won, ISMIR 2023, arXiv 2310.01809",
         "summary": "the same on overlapping bands of the mel scale",
         "tiny": {**_ROFORMER_TINY, "network": {**_ROFORMER_TINY_NETWORK, "num_bands": 8}},

@@ -20,14 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import MissingPackage, RecipeError, check_choice
+from zoo.errors import MissingPackage, RecipeError
 from zoo.models import TABLE
 from zoo.separator import Separator, State, masked_mean
 
@@ -35,14 +35,13 @@ WINDOWS = (4096, 2048, 1024, 512, 256)  # of the loss, in samples
 HOP = 147
 
 
-class RoFormer(Separator):
-    """bs-roformer's ``BSRoformer`` or ``MelBandRoformer``.
+class BSRoFormer(Separator):
+    """bs-roformer's ``BSRoformer``: bands side by side.
 
     Args:
         sources: names, in the order of the estimates.
         sample_rate: in Hz.
         channels: one or two.
-        bands: ``"split"`` (BS-RoFormer) or ``"mel"``.
         width: of a token.
         depth: how often both attentions follow each other.
         n_fft: STFT window in samples.
@@ -53,6 +52,7 @@ class RoFormer(Separator):
     """
 
     channels: int
+    kind: ClassVar = "BSRoformer"  # the package's class
     architecture = "bs-roformer"
     tiny: ClassVar = TABLE["bs-roformer"]["tiny"]
 
@@ -61,7 +61,6 @@ class RoFormer(Separator):
         sources: Sequence[str] = ("vocals", "drums", "bass", "other"),
         sample_rate: int = 44100,
         channels: int = 2,
-        bands: Literal["split", "mel"] = "split",
         width: int = 384,
         depth: int = 6,
         n_fft: int = 2048,
@@ -72,7 +71,6 @@ class RoFormer(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
-        check_choice("bands", bands, ("split", "mel"))
         if channels not in (1, 2) or (gives_one and len(self.sources) != 2):
             raise RecipeError(
                 f"channels {channels}, gives_one {gives_one}, {len(self.sources)} sources; a "
@@ -83,7 +81,7 @@ class RoFormer(Separator):
                 "RoFormers need the package bs-roformer: `pip install "
                 "'music-separation-zoo[roformer]'`."
             )
-        from bs_roformer import BSRoformer, MelBandRoformer
+        import bs_roformer
 
         self.n_fft, self.hop, self._segment = n_fft, hop, round(segment_s * sample_rate)
         arguments: dict[str, Any] = {
@@ -91,12 +89,11 @@ class RoFormer(Separator):
             "num_stems": 1 if gives_one else len(self.sources), "stft_n_fft": n_fft,
             "stft_hop_length": hop, "stft_win_length": n_fft, "flash_attn": False,
         }  # fmt: skip
-        if bands == "mel":
+        if self.kind == "MelBandRoformer":
             arguments["sample_rate"] = sample_rate
         # Its type checks want tuples where YAML gives lists.
         more = {k: tuple(v) if isinstance(v, list) else v for k, v in (network or {}).items()}
-        kind = MelBandRoformer if bands == "mel" else BSRoformer
-        self.network: nn.Module = kind(**{**arguments, **more})
+        self.network: nn.Module = getattr(bs_roformer, self.kind)(**{**arguments, **more})
 
     @property
     def segment(self) -> int:
@@ -131,3 +128,11 @@ class RoFormer(Separator):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW at 5e-4."""
         return torch.optim.AdamW(self.parameters(), lr=5e-4)
+
+
+class MelBandRoFormer(BSRoFormer):
+    """bs-roformer's ``MelBandRoformer``: bands of the mel scale, each overlapping its neighbours."""
+
+    kind = "MelBandRoformer"
+    architecture = "mel-band-roformer"
+    tiny = TABLE["mel-band-roformer"]["tiny"]
