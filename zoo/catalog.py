@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from zoo.errors import RecipeError, UnknownModel, ZooError, near
 from zoo.models import TABLE
@@ -161,6 +165,34 @@ def create(name: str, **arguments: Any) -> Separator:
                 hint = near(argument, known) or f" It has {', '.join(known)}."
                 raise RecipeError(f"{name} has no argument {argument!r}.{hint}")
     return cls(**{**entry(name).arguments, **arguments})
+
+
+def untrained(text: str, arguments: Mapping[str, Any] | None = None) -> Separator | None:
+    """A system that needs no training, of ``"projet"`` or ``"duet:method=binary,max_delay=10"``.
+
+    Args:
+        text: its name, and perhaps arguments as YAML has them.
+        arguments: further ones.
+
+    Returns:
+        None where the name is none of such a system.
+
+    Raises:
+        RecipeError: it has no such argument, or not with this value.
+    """
+    name, _, rest = text.partition(":")
+    if name not in _names() or described(name).trainable:
+        return None
+    words = re.split(r",(?=\w+=)", rest) if rest else []
+    if odd := next((word for word in words if "=" not in word), None):
+        raise RecipeError(f"{text}: {odd!r} gives no argument a value; write {name}:NAME=VALUE.")
+    told = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+    try:
+        return create(name, **{**told, **(arguments or {})})
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ZooError):
+            raise
+        raise RecipeError(f"{text}: {error}.") from error
 
 
 def _names() -> dict[str, Entry]:

@@ -31,6 +31,7 @@ from zoo.streaming import (
     FileSignal,
     Progress,
     Separation,
+    Signal,
     TensorSignal,
     separate_tensor,
 )
@@ -59,6 +60,8 @@ class Separator(lightning.LightningModule):
     trainable: ClassVar[bool] = True
     unused: tuple[str, ...] = ()
     """Patterns of parameters that published weights have and nothing reads."""
+    survey_bytes: ClassVar[int] = 0
+    """What a survey keeps of a song of any length, at most, beside a chunk."""
     tolerance: ClassVar[float] = 1e-5
     """How far the order of float32 sums may move an estimate, of full scale: chunked or batched."""
 
@@ -125,6 +128,18 @@ class Separator(lightning.LightningModule):
         """Whether `survey` has to see the song first."""
         return False
 
+    def at(self, rate: int) -> Separator:
+        """This system for signals of a rate, in Hz; one that has a rate of its own is as it is."""
+        return self
+
+    def for_song(self, signal: Signal) -> Separator:
+        """This system for one song, which it may look at first: how many objects there are."""
+        return self.at(signal.rate)
+
+    def found(self, state: State) -> dict[str, Any]:
+        """What the survey of a song tells people: ``locations``..., and ``notes`` on its doubts."""
+        return {}
+
     def only(self, sources: Sequence[str]) -> tuple[Separator, str | None]:
         """This system computing no more than ``sources`` where it can, and what that changes."""
         return self, None
@@ -182,8 +197,9 @@ class Separator(lightning.LightningModule):
                 raise ZooError("an array without its rate; pass rate= in Hz.")
             signal = TensorSignal(audio, rate)
         with self._mode_kept():
+            model = self.on(device).for_song(signal)
             separation = Separation(
-                self.on(device), signal, sources, chunk, overlap, shifts, batch_size, precision,
+                model, signal, sources, chunk, overlap, shifts, batch_size, precision,
                 high_band, consistent, progress,
             )  # fmt: skip
             input = to_text(signal.path.resolve()) if isinstance(signal, FileSignal) else None
@@ -201,6 +217,7 @@ class Separator(lightning.LightningModule):
                 "model": self.identity,
                 "arguments": separation.arguments,
                 "notes": separation.notes,
+                **separation.found,
             },
         )
 
@@ -259,9 +276,9 @@ class Separator(lightning.LightningModule):
         """Scores of one whole track by the data set's protocol, unless another process has it."""
         if not self._is_mine(batch):
             return
-        estimates = separate_tensor(self, batch["mixture"])[0]
         known = batch["known"][0].tolist()
         rate = self.sample_rate or int(batch["rate"])
+        estimates = separate_tensor(self.at(rate), batch["mixture"])[0]
         figures = score(
             self.protocol,
             batch["references"][0].cpu(),
@@ -282,7 +299,8 @@ class Separator(lightning.LightningModule):
             return self.takes_song(batch)
         if not batch["mine"]:
             return None
-        return self._gathered(Separation(self, batch["song"].open()), batch["song"].input)
+        signal = batch["song"].open()
+        return self._gathered(Separation(self.for_song(signal), signal), batch["song"].input)
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
         self.scores = []
@@ -322,8 +340,8 @@ class Separator(lightning.LightningModule):
 
     def _framewise(self, batch: dict[str, Any]) -> dict[str, float]:
         """Median over one-second frames of each known source's SDR."""
-        estimates = separate_tensor(self, batch["mixture"])[0]
         rate = self.sample_rate or int(batch["rate"])
+        estimates = separate_tensor(self.at(rate), batch["mixture"])[0]
         frames = framewise_sdr(batch["references"][0].cpu(), estimates, frame=rate)
         known = batch["known"][0].tolist()
         return {

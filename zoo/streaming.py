@@ -442,9 +442,13 @@ class Separation:
     consistent: bool = False
     progress: Progress | None = None
     notes: list[str] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)  # by the survey, once it is done
 
     def __post_init__(self) -> None:
+        self.model = self.model.at(self.signal.rate)
         own = tuple(self.model.sources)
+        if not own:
+            raise ZooError("how many objects there are is not known; give n_objects.")
         asked = [self.sources] if isinstance(self.sources, str) else self.sources
         wanted = own if asked is None else tuple(dict.fromkeys(asked))
         self.opposites = {complement(name): name for name in own if complement(name) not in own}
@@ -526,6 +530,8 @@ class Separation:
         )  # fmt: skip
         if self.model.surveys:
             runner.state = runner.survey(self._model_blocks("survey", None))
+            self.found = self.model.found(runner.state)
+            self.notes += self.found.pop("notes", [])
         waiting = _Fifo()  # the mixture, until its estimates arrive
         done = 0
         for estimates in self._back_to_file_rate(

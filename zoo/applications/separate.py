@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from zoo import catalog
 from zoo.applications.places import TEMPLATE, Place, Places
 from zoo.audio import FORMATS, AudioWriter, read
 from zoo.data.songs import Input, TrackSignal, find_audio
@@ -53,8 +54,8 @@ def separate(
     Args:
         audio: as `zoo.Separator.separate` has it.
         rate: of an array or tensor, in Hz.
-        model: a Separator, or a name for `zoo.from_pretrained`, or several, which are blended; by
-            default what ``zoo separate`` takes.
+        model: a Separator, or a name for `zoo.from_pretrained`, or of a system that needs no
+            training, or several, which are blended; by default what ``zoo separate`` takes.
         options: further ones of `zoo.Separator.separate`.
     """
     return loaded(model).separate(audio, rate, **options)
@@ -64,8 +65,16 @@ def loaded(
     model: str | Separator | Sequence[str] | None,
     weights: Sequence[str] = (),
     device: str = "auto",
+    arguments: Mapping[str, Any] | None = None,
 ) -> Separator:
-    """A model, by name or by the names of several that are blended."""
+    """A model, by name or by the names of several that are blended.
+
+    Args:
+        model: itself, or a name for `zoo.from_pretrained`, or of a system that needs no training.
+        weights: of a blend.
+        device: as `Separator.on` has it.
+        arguments: of a system that needs no training.
+    """
     if isinstance(model, Separator):
         return model
     names = [model] if isinstance(model, str) else list(model or [DEFAULT_MODEL])
@@ -75,6 +84,12 @@ def loaded(
         return blended(names, weights, device)
     if weights:
         raise ZooError("--weights are those of a blend; name several models with -m.")
+    if not os.path.lexists(names[0]) and (found := catalog.untrained(names[0], arguments)):
+        return found.on(device)
+    if arguments:
+        raise ZooError(
+            f"{', '.join(arguments)}: for systems that need no training; {names[0]} is trained."
+        )
     return from_pretrained(names[0], device=device)
 
 
@@ -94,6 +109,7 @@ class Result:
         error: why the input could not be separated.
         notes: one line each, on what was converted.
         clipped: samples beyond full scale that the format of the stems cut there.
+        locations: of the objects of a spatial system, as ``separation.json`` has them.
     """
 
     path: Path
@@ -103,6 +119,7 @@ class Result:
     error: ZooError | None = None
     notes: list[str] = field(default_factory=list)
     clipped: int = 0
+    locations: list[dict[str, float]] = field(default_factory=list)
 
 
 def separate_files(
@@ -140,29 +157,37 @@ def separate_files(
             its fields, a source that the model does not give, a format that cannot be written, an
             output that would replace an input.
     """
-    wanted = tuple(dict.fromkeys(sources or model.sources))
-    arguments = arguments_of(model, wanted, options)
+    if model.sources:  # else they are known song by song
+        arguments_of(model, tuple(sources or model.sources), options)
     places = Places(Path(output), template, format)
     _check_format(places.suffix, subtype)
     _check_output(Path(output))
     if picture:
         spectrograms({"": np.zeros(1)}, 16000)  # raises at once where nothing can be drawn
-    arguments |= {"format": places.format, "template": template}
+    written = {"format": places.format, "template": template}
     files = find_audio(inputs)
     protected = {path.resolve() for path, _ in files}
-    jobs = []
+    jobs: list[Job | Result] = []
     for path, below in files:
-        song = Input.of_file(path, below)
+        song, ready = Input.of_file(path, below), model
+        if not model.sources:
+            try:
+                ready = model.for_song(song.open())
+            except ZooError as error:
+                jobs.append(Result(path, error=error))
+                continue
+        wanted = tuple(dict.fromkeys(sources or ready.sources))
+        arguments = arguments_of(ready, wanted, options) | written
         place = places.place(song, wanted)
-        job = Job(song, place, model, options, arguments, subtype, overwrite, picture)
+        job = Job(song, place, ready, options, arguments, subtype, overwrite, picture)
         for file in job.files.values():
             if file.resolve() in protected:
                 raise ZooError(
                     f"{file} is an input and would be replaced; choose another output folder."
                 )
         jobs.append(job)
-    for job in jobs:
-        yield job.outcome(progress)
+    for item in jobs:
+        yield item if isinstance(item, Result) else item.outcome(progress)
 
 
 def arguments_of(
@@ -255,9 +280,10 @@ class Job:
                 separation = Separation(self.model, signal, names, progress=report, **self.options)
                 writers = [self._writer(bundle, path, signal) for path in missing.values()]
                 self._separate(separation, writers, excerpt)
-                text = self._record(separation.notes, writers[0].subtype)
+                text = self._record(separation, writers[0].subtype)
                 bundle.add(self.place.record, lambda path: path.write_text(text, encoding="utf-8"))
                 result.notes = separation.notes
+                result.locations = separation.found.get("locations", [])
                 result.clipped = sum(writer.clipped for writer in writers)
             if excerpt:
                 result.picture = self.place.picture
@@ -335,7 +361,7 @@ class Job:
             warnings.filterwarnings("ignore", "Glyph .* missing")
             spectrograms(signals, excerpt.rate, title).savefig(path)
 
-    def _record(self, notes: list[str], subtype: str) -> str:
+    def _record(self, separation: Separation, subtype: str) -> str:
         folder = self.place.record.parent
         present = [to_text(os.path.relpath(p, folder)) for p in self.place.stems.values()]
         earlier = [to_text(os.path.relpath(p, folder)) for p in stems_of(self.place.record)]
@@ -343,7 +369,8 @@ class Job:
             "input": self.song.input,
             "model": self.model.identity,
             "arguments": self.arguments,
-            "notes": notes,
+            "notes": separation.notes,
+            **separation.found,
         }
         others = [name for name in earlier if name not in present]
         return record(info, present, others, subtype=subtype)

@@ -139,6 +139,21 @@ def separate(
         bool, typer.Option("--overwrite", help="Replace stems that are there already.")
     ] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw the spectrograms.")] = False,
+    objects: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many a spatial system looks for; estimated by default."),
+    ] = None,
+    max_delay: Annotated[
+        float | None,
+        typer.Option(metavar="SAMPLES", help="Between its channels, at 44.1 kHz; none by default."),
+    ] = None,
+    location: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PAN[,DELAY]",
+            help="Of an object for it: 0 left, 45 centre, 90 right; may be given several times.",
+        ),
+    ] = None,
     high_band: Annotated[
         str, typer.Option(help="Source that takes what lies above the model's band.")
     ] = "residual",
@@ -162,7 +177,7 @@ def separate(
 
     request = Request(
         inputs, model, weights, output, sources, two_stems, format, bits, template, overwrite,
-        picture, device, progress,
+        picture, device, progress, objects, max_delay, location,
         {
             "high_band": high_band, "consistent": consistent, "chunk": chunk, "overlap": overlap,
             "shifts": shifts, "batch_size": batch_size, "precision": precision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,20 @@ class Request:
     picture: bool
     device: str
     progress: str
+    objects: int | None
+    max_delay: float | None
+    locations: list[str] | None
     options: dict[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of a system that needs no training."""
+        given = {
+            "n_objects": self.objects,
+            "max_delay": self.max_delay,
+            "locations": [_place(text) for text in self.locations or ()] or None,
+        }
+        return {key: value for key, value in given.items() if value is not None}
 
 
 def separate_songs(request: Request) -> int:
@@ -49,7 +62,7 @@ def separate_songs(request: Request) -> int:
         raise ZooError(f"--bits {request.bits}; expected one of {', '.join(SUBTYPES)}.")
     talk = _Talk(as_json=request.progress == "json")
     find_audio(request.inputs)  # before a model is loaded, or even downloaded: a typing error shows
-    model = _load(request.model, request.device, talk, request.weights or ())
+    model = _load(request.model, request.device, talk, request.weights or (), request.arguments)
     done = failed = 0
     with showing(request.progress) as progress:
         results = separate_files(
@@ -91,16 +104,31 @@ def show_demo(name: str | None, output: str, use_generated: bool, device: str) -
 
 
 def _load(
-    names: list[str] | None, device: str, talk: _Talk, weights: Sequence[str] = ()
+    names: list[str] | None,
+    device: str,
+    talk: _Talk,
+    weights: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> Separator:
     if not names:
         talk.say(
             f"no -m, so {DEFAULT_MODEL} is taken: small and free to use; `zoo list` shows others"
         )
     torch.set_flush_denormal(True)  # recurrent networks crawl on a CPU without it
-    model = loaded(names, weights, device)
+    model = loaded(names, weights, device, arguments)
     talk.say(f"device: {model.device}")
     return model
+
+
+def _place(text: str) -> list[float]:
+    """A location as its two numbers."""
+    try:
+        pan, _, delay = text.partition(",")
+        return [float(pan), float(delay or 0)]
+    except ValueError:
+        raise ZooError(
+            f"--location {text}; expected PAN or PAN,DELAY in degrees and samples, such as 30,-4."
+        ) from None
 
 
 def _sources(request: Request, model: Separator) -> list[str] | None:
@@ -132,6 +160,7 @@ class _Talk:
                 "picture": str(result.picture) if result.picture else None,
                 "error": str(result.error) if result.error else None,
                 "notes": result.notes,
+                "locations": result.locations,
             }
             print(json.dumps(facts), flush=True)
             return
@@ -152,6 +181,13 @@ class _Talk:
             self.say(f"{song}: {folder}/ has {names} already{made}; --overwrite makes them anew")
             return
         self.say(f"{song} -> {folder}/: {names} ({seconds:.1f} s)")
+        for stem, place in zip(result.files, result.locations, strict=False):
+            where = f"pan {place['pan']:.1f} degrees"
+            if place.get("delay"):
+                where += f", right channel {place['delay']:+.1f} samples"
+            if "confidence" in place:
+                where += f", confidence {place['confidence']:.2f}"
+            self.say(f"  {stem.stem}: {where}")
         for note in result.notes:
             if note not in self.told:
                 self.told.add(note)

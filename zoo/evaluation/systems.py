@@ -6,7 +6,9 @@ written as                kind
 name of a release, or     release          weights of the zoo
 its folder
 ``runs/x/last.ckpt``      checkpoint       weights of `zoo fit`
-architecture              system           one that needs no training
+``projet``,               system           one that needs no training, with its arguments; its
+``duet:max_delay=10``                      objects are matched to the references by the best
+                                           permutation
 folder of estimates       estimates        ``<folder>/<track>/<source>.wav``, as `zoo separate`
                                            and `zoo predict` write them
 ``oracle:irm1``...        oracle           see `zoo.evaluation.oracles`
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from zoo import catalog
@@ -42,6 +45,7 @@ from zoo.separator import Separator
 from zoo.streaming import Separation, complement
 from zoo.training.identity import called, identity
 
+SILENT = 1e-9  # energy: silence against silence is no error
 SEED = 0  # of systems that draw random numbers, before each track
 _BLOCK = 1 << 18
 _NAMED = re.compile(r"(?P<name>[\w.-]+)=(?P<what>.+)")
@@ -131,6 +135,56 @@ class ModelSystem(System):
             if estimates is None:
                 return
             yield estimates
+
+
+@dataclass(frozen=True)
+class ObjectSystem(System):
+    """A system that finds as many objects as there are sources, and cannot tell which is which.
+
+    Attributes:
+        text: as `zoo.catalog.untrained` takes it.
+        device: as `Separator.on` has it.
+    """
+
+    text: str = ""
+    device: str = "cpu"
+
+    kind = "system"
+
+    def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
+        facts = identity(self._model(None))
+        return {**facts, "seed": SEED, "matched": "best permutation"}
+
+    def measures(self) -> dict[str, Any]:  # noqa: D102
+        return {"parameters": 0}
+
+    def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
+        with torch.random.fork_rng([]):
+            torch.manual_seed(SEED)
+            separation = Separation(self._model(len(sources)), TrackSignal(track))
+            found = torch.cat([estimates for _, estimates in separation], -1)
+        references = torch.stack([torch.from_numpy(track.read(s)) for s in sources])
+        yield found[best_permutation(references, found)]
+
+    def _model(self, n_objects: int | None) -> Separator:
+        arguments = {} if n_objects is None else {"n_objects": n_objects}
+        model = catalog.untrained(self.text, arguments)
+        assert model is not None
+        return model.on(self.device)
+
+
+def best_permutation(references: Tensor, estimates: Tensor) -> list[int]:
+    """Which estimate stands for each reference: those whose SDRs, summed, are highest.
+
+    Args:
+        references: ``(J, C, T)``.
+        estimates: ``(J, C, T)``.
+    """
+    energy = references.flatten(1).square().sum(1)
+    error = torch.stack([(estimates - r).flatten(1).square().sum(1) for r in references])
+    sdr = 10 * torch.log10((energy[:, None] + SILENT) / (error + SILENT))
+    order: list[int] = linear_sum_assignment(sdr.double().numpy(), maximize=True)[1].tolist()
+    return order
 
 
 @dataclass(frozen=True)
@@ -281,14 +335,14 @@ def resolve(
     path = Path(os.path.expanduser(what))
     if path.is_dir() and not (path / RECORD).is_file():
         return FolderSystem.of(name, path, tracks, split)
-    if not path.exists() and what in catalog.list_models():
-        model = catalog.create(what)
-        if model.trainable:
+    if not path.exists() and what.partition(":")[0] in catalog.list_models():
+        if catalog.untrained(what) is None:
             raise ZooError(
                 f"{what!r} is an architecture without weights, which has no scores; name one of "
                 "its releases (`zoo list`) or a checkpoint."
             )
-        return ModelSystem.of(name or what, model, device)
+        plain = re.sub(r"[^\w.-]+", "-", what)
+        return ObjectSystem(name or plain, text=what, device=device)
     return ModelSystem.of(name, what, device)
 
 

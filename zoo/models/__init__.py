@@ -399,7 +399,7 @@ TABLE |= {
         "domain": "spectrogram",
         "target": "zoo.models.roformer:MelBandRoFormer",
         "paper": "Wang, Lu and Won, ISMIR 2023, arXiv 2310.01809",
-        "summary": "the same on overlapping bands of the mel scale",
+        "summary": "BS-RoFormer on overlapping bands of the mel scale",
         "tiny": {**_ROFORMER_TINY, "network": {**_ROFORMER_TINY_NETWORK, "num_bands": 8}},
         "facts": {**_ROFORMER_FACTS, "parameters": 301_716_120, "gflop_per_s": 785.2},
     },
@@ -469,3 +469,83 @@ TABLE |= {
         **_VOICE, channels=1, n_maps=34, sample_rate=8192, target_field=98560,
     ),
 }  # fmt: skip
+
+_SPATIAL: dict[str, Any] = {"domain": "spatial", "trainable": False}
+_SPATIAL_TINY: dict[str, Any] = {"n_objects": 2, "n_fft": 256, "hop": 64}
+_IVA_TINY: dict[str, Any] = {"n_fft": 256, "hop": 64, "n_iterations": 5}
+_PROJET: dict[str, Any] = {
+    **_SPATIAL,
+    "target": "zoo.models.projet:Projet",
+    "paper": "FitzGerald, Liutkus and Badeau, IEEE/ACM TASLP 2016",
+    "tiny": _SPATIAL_TINY,
+}
+
+TABLE |= {
+    "projet": {**_PROJET, "summary": "projections in which places cancel, fitted by objects"},
+    "projet-is": {
+        **_PROJET,
+        "arguments": {"divergence": "is", "alpha": 2.0},
+        "summary": "PROJET with Gaussian parts, which tells close objects apart",
+    },
+    "projet-paper": {
+        **_PROJET,
+        "arguments": {"start": "random", "n_learn": 200, "n_restarts": 3},
+        "summary": "PROJET from random starts, as the papers",
+    },
+    "duet": {
+        **_SPATIAL,
+        "target": "zoo.models.duet:Duet",
+        "paper": "Yilmaz and Rickard, IEEE TSP 2004; Rickard, 2007",
+        "summary": "each bin to the object whose level and delay it has",
+        "tiny": _SPATIAL_TINY,
+    },
+    "adress": {
+        **_SPATIAL,
+        "target": "zoo.models.adress:Adress",
+        "paper": "Barry, Lawlor and Coyle, AES 117, 2004",
+        "summary": "each bin to the object at whose pan it cancels",
+        "tiny": _SPATIAL_TINY,
+    },
+    "pairs": {
+        **_SPATIAL,
+        "target": "zoo.models.pairs:Pairs",
+        "paper": "ours",
+        "summary": "each bin to the sparsest pair of objects",
+        "tiny": _SPATIAL_TINY,
+    },
+    "lgm": {
+        **_SPATIAL,
+        "target": "zoo.models.lgm:LocalGaussian",
+        "paper": "ours, after Duong, Vincent and Gribonval, IEEE TASLP 2010",
+        "summary": "Gaussian images at located objects",
+        "tiny": _SPATIAL_TINY,
+    },
+    "mnmf": {
+        **_SPATIAL,
+        "target": "zoo.models.mnmf:LocatedNMF",
+        "paper": "ours, after Ozerov and Fevotte, IEEE TASLP 2010, and Sawada et al., 2013",
+        "summary": "Gaussian images of spectral patterns: the best of the spatial systems",
+        "tiny": _SPATIAL_TINY,
+    },
+    "ica": {
+        **_SPATIAL,
+        "target": "zoo.models.ica:Ica",
+        "paper": "Hyvarinen, Karhunen and Oja, 2001",
+        "summary": "FastICA: two channels, two objects without delay or room",
+        "tiny": {"n_objects": 2},
+    },
+    "auxiva": {
+        **_SPATIAL,
+        "target": "zoo.models.iva:Iva",
+        "paper": "Ono, WASPAA 2011",
+        "summary": "two objects in a room, whose frequencies swell together",
+        "tiny": _IVA_TINY,
+    },
+    "ilrma": {
+        **_SPATIAL,
+        "target": "zoo.models.iva:Ilrma",
+        "paper": "Kitamura et al., IEEE/ACM TASLP 2016",
+        "summary": "two objects in a room, each of a few spectral patterns",
+        "tiny": _IVA_TINY,
+    },
+}

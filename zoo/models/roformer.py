@@ -131,7 +131,7 @@ class BSRoFormer(Separator):
 
 
 class MelBandRoFormer(BSRoFormer):
-    """bs-roformer's ``MelBandRoformer``: bands of the mel scale, each overlapping its neighbours."""
+    """bs-roformer's ``MelBandRoformer``: overlapping bands of the mel scale."""
 
     kind = "MelBandRoformer"
     architecture = "mel-band-roformer"
