@@ -108,6 +108,64 @@ def curves(
     return figure
 
 
+def plan(
+    objects: Mapping[str, tuple[float, float]],
+    microphones: Mapping[str, tuple[float, float, float]] | None = None,
+    room: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A scene from above, or, without microphones, its pans and delays.
+
+    Args:
+        objects: name -> metres forward and to the left; without microphones: pan in degrees and
+            delay of the right channel in samples.
+        microphones: name -> metres forward and to the left, and where it looks, in degrees to the
+            left.
+        room: length forward and width to the left, in metres, from the origin.
+        title: above the figure.
+
+    Raises:
+        MissingPackage: matplotlib is not installed.
+    """
+    figure = blank(6, 6 if microphones else 4.5, title)
+    ax = figure.subplots()
+    for i, (name, (x, y)) in enumerate(objects.items()):
+        place = (-y, x) if microphones else (x, y)
+        ax.plot(*place, "o", color=f"C{i}", markersize=11)
+        ax.annotate(name, place, xytext=(8, 8), textcoords="offset points", fontsize=11)
+    if microphones is None:
+        ax.set_xlim(-2, 92)
+        ax.set_xticks([0, 15, 30, 45, 60, 75, 90])
+        largest = max((abs(y) for _, y in objects.values()), default=0.0)
+        ax.set_ylim(-max(1.0, 1.4 * largest), max(1.0, 1.4 * largest))
+        ax.axhline(0, color="grey", linewidth=0.8, zorder=0)
+        ax.set_xlabel("pan in degrees: 0 left, 45 centre, 90 right")
+        ax.set_ylabel("delay of the right channel in samples")
+        ax.grid(alpha=0.3)
+        return figure
+    for name, (x, y, axis) in microphones.items():
+        turn = np.radians(axis)
+        ax.annotate(
+            "", (-y - 0.35 * np.sin(turn), x + 0.35 * np.cos(turn)), (-y, x),
+            arrowprops={"arrowstyle": "-|>", "color": "black"},
+        )  # fmt: skip
+        side = -1 if name == "left" else 1
+        ax.annotate(
+            name, (-y, x), xytext=(side * 12, -16), textcoords="offset points", fontsize=9,
+            ha="right" if side < 0 else "left",
+        )  # fmt: skip
+    if room is not None:
+        ax.plot(
+            [0, -room[1], -room[1], 0, 0], [0, 0, room[0], room[0], 0], color="black", linewidth=2
+        )
+    ax.set_aspect("equal")
+    ax.margins(0.15)
+    ax.set_xlabel("metres from left to right")
+    ax.set_ylabel("metres forward")
+    ax.grid(alpha=0.3)
+    return figure
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure; the file has its name only when it is complete.  Folders are made."""
     target = Path(path)

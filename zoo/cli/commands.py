@@ -199,6 +199,10 @@ def evaluate(
     arguments: Annotated[
         str, typer.Option(help="Of the data set, as a recipe has them: '{test: sample}'.")
     ] = "{}",
+    preset: Annotated[str | None, typer.Option(help="Of scenes: projet-experiment.")] = None,
+    songs: Annotated[
+        int | None, typer.Option(min=1, help="Of scenes: only the first N songs.")
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(help="sisec2016, sisec2018, v4-pooled, usdr, mir1k, si-sdr or projet."),
@@ -237,6 +241,7 @@ def evaluate(
 
     request = Request(
         systems, dataset, root, arguments, protocol, split, progress,
+        {key: value for key, value in {"preset": preset, "songs": songs}.items() if value},
         {
             "sdr_only": quick, "silence": silence, "output": Path(output), "limit": limit,
             "jobs": jobs, "scheduler": scheduler, "keep_stems": keep_stems, "device": device,
@@ -364,6 +369,29 @@ def check(
     from zoo.cli.data import check_data
 
     raise typer.Exit(check_data(folder, dataset, arguments))
+
+
+@data.command()
+def scene(
+    output: Annotated[str, typer.Argument(help="Folder, made when missing.")],
+    root: Annotated[
+        str | None, typer.Option(help="Of the songs; generated ones by default.")
+    ] = None,
+    of: Annotated[
+        str | None, typer.Option("--data", help="Id of their data set, such as musdb18hq.")
+    ] = None,
+    arguments: Annotated[
+        str, typer.Option(help="Of the scenes: '{scenes: {x: {pair: ortf}}}'.")
+    ] = "{}",
+    songs: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    split: Annotated[
+        str, typer.Option(click_type=click.Choice(["train", "valid", "test"]), help="Of the songs.")
+    ] = "test",
+) -> None:
+    """Write songs whose sources are at known places: mixture, images, positions, a plan."""
+    from zoo.cli.data import write_scenes
+
+    write_scenes(output, root, of, arguments, songs, split)
 
 
 @data.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.cli.progress import counting_lines, showing
 from zoo.cli.reading import data_arguments
@@ -12,6 +13,10 @@ from zoo.data import open_dataset
 from zoo.data.check import check
 from zoo.data.download import OFFERS, Download, fetch, prepare, readable
 from zoo.errors import LicenceError
+
+if TYPE_CHECKING:
+    from zoo.data.scenes import SceneTrack
+    from zoo.data.track import Split
 
 
 def check_data(folder: str | None, dataset: str, arguments: str) -> int:
@@ -36,6 +41,22 @@ def generate_data(output: str, layout: str, **arguments: Any) -> None:
         f"{counts} songs of {songs.config.seconds:g} s (train, valid, test) are in {output}"
         + "".join(f"\n{what}: {facts['name']}" for what, facts in songs.band.card.items())
     )
+
+
+def write_scenes(
+    output: str, root: str | None, of: str | None, arguments: str, songs: int, split: str
+) -> None:
+    """Write scenes, each into a folder of its own."""
+    from zoo.data.scene_files import write_scene
+
+    named = {**({"of": of} if of else {}), **data_arguments(arguments), "songs": songs}
+    dataset = open_dataset("scenes", root, **named)
+    for track in dataset.tracks(cast("Split", split)):
+        folder = write_scene(track, Path(output))
+        print(f"{folder}/: mix.flac, {len(track.sources)} images, scene.json, plan.png")
+        for source, position in cast("SceneTrack", track).positions.items():
+            late = f", right channel {position.delay:+.1f} samples" if position.delay else ""
+            print(f"  {source}: pan {position.pan:.1f} degrees{late}")
 
 
 def list_downloads() -> None:

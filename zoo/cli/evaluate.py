@@ -27,12 +27,15 @@ class Request:
     protocol: str | None
     split: str
     progress: str
+    more: dict[str, Any]
     options: dict[str, Any]
 
 
 def evaluate_systems(request: Request) -> int:
     """Score, with a line for every track; 1 when some failed or are doubtful, 2 when all failed."""
-    dataset = open_dataset(request.dataset, request.root, **data_arguments(request.arguments))
+    dataset = open_dataset(
+        request.dataset, request.root, **data_arguments(request.arguments), **request.more
+    )
     talk = _Talk(as_json=request.progress == "json")
     id = request.protocol
     if id is None:

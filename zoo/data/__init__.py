@@ -23,6 +23,7 @@ DATASETS = {
     "pool": "zoo.data.pool:Pool",
     "mix": "zoo.data.mix:Mix",
     "generated": "zoo.data.generated:GeneratedSongs",
+    "scenes": "zoo.data.scenes:Scenes",
 }
 
 
