@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.applications.remix import remix
     from zoo.applications.separate import separate
     from zoo.catalog import create, list_models
     from zoo.data.module import SeparationData
@@ -26,6 +27,7 @@ _HOMES = {
     "create": "zoo.catalog",
     "list_models": "zoo.catalog",
     "separate": "zoo.applications.separate",
+    "remix": "zoo.applications.remix",
     "Separator": "zoo.separator",
     "Estimates": "zoo.separator",
     "SeparationData": "zoo.data.module",
@@ -43,6 +45,7 @@ __all__ = [
     "create",
     "from_pretrained",
     "list_models",
+    "remix",
     "separate",
 ]
 

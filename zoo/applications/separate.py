@@ -345,7 +345,7 @@ class Job:
         return []
 
     def _writer(self, bundle: Bundle, path: Path, signal: FileSignal | TrackSignal) -> AudioWriter:
-        subtype = self.subtype or _subtype(path.suffix.lower(), signal.is_float, signal.bits)
+        subtype = self.subtype or subtype_for(path.suffix.lower(), signal.is_float, signal.bits)
         return bundle.audio(path, signal.rate, signal.channels, subtype, signal.samples)
 
     def _draw(self, excerpt: _Excerpt, path: Path) -> None:
@@ -383,7 +383,7 @@ def _title(name: str) -> str:
     return shown.replace("$", r"\$")
 
 
-def _subtype(suffix: str, floats: bool, bits: int) -> str | None:
+def subtype_for(suffix: str, floats: bool, bits: int) -> str | None:
     """Float stays float, PCM keeps its bits, from 16 on; None where the format has no choice."""
     if suffix in (".wav", ".aiff", ".aif", ".caf", ".w64"):
         return "FLOAT" if floats else f"PCM_{min(32, max(16, bits))}"

@@ -187,6 +187,53 @@ def separate(
 
 
 @app.command()
+def remix(
+    song: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--model", help="As zoo separate has it."),
+    ] = None,
+    gain: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE=DB", help="Louder or softer.")
+    ] = None,
+    mute: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="Without it.")] = None,
+    solo: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="Of nothing but these.")
+    ] = None,
+    pan: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE=DEGREES", help="At -45 (left) to 45 (right)."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="The remix.", show_default="<song>-remix.wav"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there.")
+    ] = False,
+    objects: Annotated[
+        int | None, typer.Option(min=1, help="How many a spatial system looks for.")
+    ] = None,
+    max_delay: Annotated[
+        float | None, typer.Option(metavar="SAMPLES", help="Between its channels, at 44.1 kHz.")
+    ] = None,
+    device: DeviceOption = "auto",
+    progress: Annotated[
+        str, typer.Option(click_type=click.Choice(KINDS), help="How it is shown.")
+    ] = "auto",
+) -> None:
+    """Change a song's sources: louder, softer, gone, alone, at another place."""
+    from zoo.cli.remix import remix_song
+
+    given = {"n_objects": objects, "max_delay": max_delay}
+    remix_song(
+        song, model, output, gain or (), pan or (), device, progress,
+        {key: value for key, value in given.items() if value is not None},
+        mute=mute or (), solo=solo or (), overwrite=overwrite,
+    )  # fmt: skip
+
+
+@app.command()
 def evaluate(
     systems: Annotated[
         list[str],

@@ -60,9 +60,9 @@ def separate_songs(request: Request) -> int:
     """Separate, with a line for every file; 1 when some failed, 2 when all did."""
     if request.bits is not None and request.bits not in SUBTYPES:
         raise ZooError(f"--bits {request.bits}; expected one of {', '.join(SUBTYPES)}.")
-    talk = _Talk(as_json=request.progress == "json")
+    talk = Talk(as_json=request.progress == "json")
     find_audio(request.inputs)  # before a model is loaded, or even downloaded: a typing error shows
-    model = _load(request.model, request.device, talk, request.weights or (), request.arguments)
+    model = load(request.model, request.device, talk, request.weights or (), request.arguments)
     done = failed = 0
     with showing(request.progress) as progress:
         results = separate_files(
@@ -89,7 +89,7 @@ def separate_songs(request: Request) -> int:
 
 def show_demo(name: str | None, output: str, use_generated: bool, device: str) -> None:
     """Separate the excerpt and print how well it went."""
-    model = _load([name] if name else None, device, _Talk())
+    model = load([name] if name else None, device, Talk())
     references, rate = generated() if use_generated else excerpt()
     result = demonstrate(model, references, rate, Path(output))
     title = "generated music" if use_generated else 'an excerpt of "Lithium" (CC0)'
@@ -103,13 +103,14 @@ def show_demo(name: str | None, output: str, use_generated: bool, device: str) -
     print(f"stems and spectrograms.png are in {printable(result.folder)}/")
 
 
-def _load(
+def load(
     names: list[str] | None,
     device: str,
-    talk: _Talk,
+    talk: Talk,
     weights: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
 ) -> Separator:
+    """The model of ``-m``, or the default, with a line that says so."""
     if not names:
         talk.say(
             f"no -m, so {DEFAULT_MODEL} is taken: small and free to use; `zoo list` shows others"
@@ -140,14 +141,14 @@ def _sources(request: Request, model: Separator) -> list[str] | None:
     return [request.two_stems, complement(request.two_stems)]
 
 
-class _Talk:
+class Talk:
     """Lines for people on standard output; beside JSON, on standard error."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
         self.told: set[str] = set()
 
-    def say(self, line: str) -> None:
+    def say(self, line: str) -> None:  # noqa: D102
         print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
     def result(self, result: Result, seconds: float) -> None:
