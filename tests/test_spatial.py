@@ -13,11 +13,12 @@ import torch
 
 import zoo
 from zoo.audio import read
+from zoo.dsp import azimuth
 from zoo.dsp.fast_ica import fast_ica
 from zoo.dsp.locate import Zones, along, cover, frequencies, steering
 from zoo.dsp.stft import STFT
 from zoo.errors import RecipeError, ZooError
-from zoo.models import adress, duet, gaussian, pairs, projet
+from zoo.models import duet, gaussian, pairs, projet
 from zoo.models.ica import pans
 from zoo.streaming import separate_tensor
 
@@ -150,11 +151,11 @@ def test_the_masks_of_duet():
 
 
 def test_the_azimuths_of_adress():
-    index, _ = adress.azimuths(spectrum(), 10)
+    index, _ = azimuth.azimuths(spectrum(), 10)
     assert index.tolist() == rows(
         "5 20 8 7 20 15 / 4 5 18 6 5 20 / 13 2 4 15 5 4 / 14 11 0 15 13 3 / 20 12 8 0 15 11"
     )
-    totals = adress.azimugram(spectrum(), 10).sum(1)
+    totals = azimuth.azimugram(spectrum(), 10).sum(1)
     assert totals[[0, 2, 4, 11, 20]].tolist() == pytest.approx(
         [1.30858676, 0.738503455, 1.102892371, 1.891251741, 3.312573132], abs=1e-8
     )
@@ -170,14 +171,14 @@ def test_the_null_of_adress_is_what_a_search_over_gains_finds():
     is_left = left.abs() >= right.abs()
     distance = torch.where(is_left, strong_left, strong_right)
     step = distance.argmin(0)
-    index, depth = adress.azimuths(x, 10)
+    index, depth = azimuth.azimuths(x, 10)
     torch.testing.assert_close(index, torch.where(is_left, step, 20 - step))
     torch.testing.assert_close(depth, distance.amax(0) - distance.amin(0))
 
 
 def test_places_on_the_axis_of_adress_and_pans_are_each_others_inverse():
     index = torch.arange(21, dtype=DOUBLE)
-    torch.testing.assert_close(adress.from_degrees(adress.to_degrees(index, 10), 10), index)
+    torch.testing.assert_close(azimuth.from_degrees(azimuth.to_degrees(index, 10), 10), index)
 
 
 def test_the_pairs_of_known_places():

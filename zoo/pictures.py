@@ -108,6 +108,48 @@ def curves(
     return figure
 
 
+def azimugram(
+    plane: Any, seconds: float, places: Sequence[float] = (), title: str | None = None
+) -> Figure:
+    """How much of a stereo signal comes from where, over time, and beside it in all.
+
+    Args:
+        plane: ``(A, N)`` from left to right, evenly spaced from 0 to 90 degrees of pan.
+        seconds: how long it is.
+        places: pans that are marked, in degrees.
+        title: above the figure.
+
+    Raises:
+        MissingPackage: matplotlib is not installed.
+    """
+    figure = blank(9, 4.5, title)
+    wide, narrow = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
+    power = np.asarray(plane, np.float64)
+    level = 20 * np.log10(np.maximum(power / max(power.max(initial=0), 1e-12), 1e-3))
+    wide.imshow(
+        level, origin="lower", aspect="auto", cmap="magma", extent=(0, max(seconds, 1e-3), 0, 90),
+        vmin=-60, vmax=0, interpolation="nearest",
+    )  # fmt: skip
+    total = power.sum(1)
+    narrow.fill_betweenx(np.linspace(0, 90, len(total)), total / max(total.max(), 1e-12), lw=0)
+    for i, place in enumerate(places, 1):
+        for ax in (wide, narrow):
+            ax.axhline(place, color="tab:cyan" if ax is wide else "black", linewidth=1, ls="--")
+        narrow.annotate(
+            f"object-{i}",
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+        )
+    wide.set_xlabel("seconds")
+    wide.set_ylabel("pan in degrees: 0 left, 90 right")
+    wide.set_yticks([0, 15, 30, 45, 60, 75, 90])
+    narrow.set_xlabel("in all")
+    narrow.set_xticks([])
+    return figure
+
+
 def plan(
     objects: Mapping[str, tuple[float, float]],
     microphones: Mapping[str, tuple[float, float, float]] | None = None,

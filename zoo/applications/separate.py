@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zoo import catalog
+from zoo import catalog, pictures
 from zoo.applications.places import TEMPLATE, Place, Places
 from zoo.audio import FORMATS, AudioWriter, read
 from zoo.data.songs import Input, TrackSignal, find_audio
+from zoo.dsp.azimuth import azimugram, to_degrees
+from zoo.dsp.stft import STFT
 from zoo.errors import AudioFileError, ZooError
 from zoo.pictures import spectrograms
 from zoo.release import from_pretrained
@@ -31,6 +33,7 @@ from zoo.streaming import ChunkPlan, FileSignal, Separation, TensorSignal
 if TYPE_CHECKING:
     from torch import Tensor
 
+BETA = 60  # half the places of a picture of azimuths
 PICTURE_S = 30.0  # seconds of a song that its picture shows, from the middle
 
 STRANGE = "not made by the zoo"  # as a difference between what is there and what is to come
@@ -288,6 +291,10 @@ class Job:
             if excerpt:
                 result.picture = self.place.picture
                 bundle.add(self.place.picture, partial(self._draw, excerpt))
+                if result.locations:
+                    name = self.place.picture.name.replace("spectrograms", "azimugram")
+                    path = self.place.picture.with_name(name)
+                    bundle.add(path, partial(self._draw_places, excerpt, result.locations))
         return result
 
     def outcome(self, progress: FileProgress | None = None) -> Result:
@@ -360,6 +367,21 @@ class Job:
             # The font lacks a letter of the name: there is a box in its place.
             warnings.filterwarnings("ignore", "Glyph .* missing")
             spectrograms(signals, excerpt.rate, title).savefig(path)
+
+    def _draw_places(
+        self, excerpt: _Excerpt, locations: list[dict[str, float]], path: Path
+    ) -> None:
+        mixture = excerpt.signals()["mixture"]
+        spectrum = STFT(4096, 1024)(torch.from_numpy(mixture[:2]))
+        # Of the places that ADRess has, evenly spaced ones.
+        plane = azimugram(spectrum, BETA).numpy()
+        pans = to_degrees(torch.arange(2 * BETA + 1), BETA).numpy()
+        rows = np.abs(np.linspace(0, 90, BETA)[:, None] - pans).argmin(1)
+        figure = pictures.azimugram(
+            plane[rows], mixture.shape[1] / excerpt.rate, [p["pan"] for p in locations],
+            _title(self.path.name),
+        )  # fmt: skip
+        figure.savefig(path)
 
     def _record(self, separation: Separation, subtype: str) -> str:
         folder = self.place.record.parent

@@ -64,14 +64,15 @@ def _texts(file: Any) -> dict[str, list[str]]:
     """What `KEYS` name, as Vorbis comments have it."""
     found: dict[str, list[str]] = {}
     for name, (frame, atom) in KEYS.items():
+        tags: Any = file.tags or {}
         if isinstance(file, MP4):
-            values = (file.tags or {}).get(atom, [])
+            values = tags.get(atom, [])
             if atom in ("trkn", "disk"):
                 values = [f"{n}/{total}" if total else str(n) for n, total in values]
-        elif isinstance(file.tags, ID3):
-            values = file.tags[frame].text if frame in file.tags else []
+        elif isinstance(tags, ID3):
+            values = tags[frame].text if frame in tags else []
         else:
-            values = (file.tags or {}).get(name, [])
+            values = tags.get(name, [])
         if values:
             found[name] = [str(value) for value in values]
     return found
@@ -80,7 +81,8 @@ def _texts(file: Any) -> dict[str, list[str]]:
 def _cover(file: Any) -> tuple[str, bytes] | None:
     """Type and bytes of the first picture."""
     if isinstance(file, MP4):
-        covers = (file.tags or {}).get("covr", [])
+        tags: Any = file.tags or {}
+        covers = tags.get("covr", [])
         if not covers:
             return None
         is_png = covers[0].imageformat == MP4Cover.FORMAT_PNG

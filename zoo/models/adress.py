@@ -29,10 +29,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zoo.dsp.azimuth import EPS, azimuths, from_degrees, to_degrees
 from zoo.errors import RecipeError, check_choice
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
-
-EPS = 1e-20
 
 
 class Adress(SpatialSeparator):
@@ -81,43 +80,6 @@ class Adress(SpatialSeparator):
         if self.resynthesis == "stereo":
             return masks[:, None] * spectrum
         return _resynthesised(spectrum, depth, masks, state["pan"])
-
-
-def azimuths(spectrum: Tensor, beta: int) -> tuple[Tensor, Tensor]:
-    """Place on the axis and depth of the null of each bin, ``(F, N)`` of ``(2, F, N)``.
-
-    Places count from 0, left only, over ``beta``, the centre, to ``2 beta``, right only.
-    """
-    left, right = spectrum
-    is_left = left.abs() >= right.abs()
-    strong, weak = torch.where(is_left, left, right), torch.where(is_left, right, left)
-    power = strong.abs().square()
-    gain = ((strong.conj() * weak).real / (power + EPS)).clamp(0, 1)
-    step = torch.floor(beta * gain + 0.5)
-    most = torch.maximum(weak.abs(), (weak - strong).abs())
-    depth = most - (weak - step / beta * strong).abs()
-    index = torch.where(is_left, step, 2 * beta - step).long()
-    return index, depth
-
-
-def azimugram(spectrum: Tensor, beta: int) -> Tensor:
-    """The depths of all frequencies, ``(2 beta + 1, N)`` of a spectrum ``(2, F, N)``."""
-    index, depth = azimuths(spectrum, beta)
-    return torch.zeros(
-        2 * beta + 1, depth.shape[1], dtype=depth.dtype, device=depth.device
-    ).scatter_add_(0, index, depth)
-
-
-def to_degrees(index: Tensor, beta: int) -> Tensor:
-    """Pans of places on the axis."""
-    side = torch.rad2deg(torch.atan(torch.minimum(index, 2 * beta - index) / beta))
-    return torch.where(index <= beta, side, 90 - side)
-
-
-def from_degrees(pan: Tensor, beta: int) -> Tensor:
-    """Places on the axis, not rounded."""
-    side = beta * torch.tan(torch.deg2rad(torch.minimum(pan, 90 - pan)))
-    return torch.where(pan <= 45, side, 2 * beta - side)
 
 
 def _resynthesised(spectrum: Tensor, depth: Tensor, masks: Tensor, pan: Tensor) -> Tensor:
