@@ -391,12 +391,14 @@ def _system(row: Row, dataset: str, protocol: str) -> str:
     if row.provenance != "measured":
         return ""
     own = str(row.facts.get("model") or row.name).casefold()
-    stacks = (row.facts.get("arguments") or {}).get("n_stacks", 0)
+    arguments = row.facts.get("arguments") or {}
+    architectures = {s.architecture for s in SYSTEMS if f"{own}-".startswith(f"{s.architecture}-")}
     for system in SYSTEMS:
-        if (system.dataset, system.protocol) == (dataset, protocol) and not system.variant:
-            is_ours = own == system.architecture or own.startswith(f"{system.architecture}-")
-            if is_ours and system.stacks in (0, stacks):
-                return system.name
+        if (system.dataset, system.protocol) != (dataset, protocol) or system.arguments is None:
+            continue
+        is_ours = system.architecture == max(architectures, key=len, default=None)
+        if is_ours and all(arguments.get(k) == v for k, v in system.arguments.items()):
+            return system.name
     return ""
 
 

@@ -6,6 +6,7 @@ was not measured yet, and how to.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -18,8 +19,8 @@ class System:
         dataset: of the board.
         protocol: of the board.
         architecture: name in the catalog.
-        stacks: of a Wavenet; 0 for the others.
-        variant: what else sets it apart, as the comments of its recipe name it.
+        recipe: that trains it; by default the architecture's.
+        options: further ones of the training; without one, of the data.
         is_trained: it has weights, which a recipe trains.
     """
 
@@ -27,54 +28,78 @@ class System:
     dataset: str
     protocol: str
     architecture: str
-    stacks: int = 0
-    variant: str = ""
+    recipe: str = ""
+    options: str = ""
     is_trained: bool = True
+
+    @property
+    def arguments(self) -> dict[str, float] | None:
+        """What sets its model apart; None where its data do, which no score file tells."""
+        if "--data." in self.options:
+            return None
+        words = re.findall(r"--model\.(\w+) ([\d.]+)", self.options)
+        return {name: float(value) for name, value in words}
 
     @property
     def command(self) -> str:
         """What would measure it."""
         where = f"--data {self.dataset} --root DIR --protocol {self.protocol}"
         if not self.is_trained:
-            return f"zoo evaluate {self.architecture} {where}"
-        fit = f"zoo fit -c {self.architecture} -c data/{self.dataset}"
-        if self.stacks:
-            fit += f" --model.init_args.n_stacks={self.stacks}"
-        if self.variant:
-            fit += f" (and what the recipe names for: {self.variant})"
-        return f"{fit}; zoo evaluate LAST.ckpt {where}"
+            preset = self.options or "--preset projet-experiment"
+            return f"zoo evaluate {self.architecture} {preset} {where}"
+        recipe = self.recipe or self.architecture
+        # These recipes have their data themselves.
+        fit = f"zoo fit -c {recipe}" + (f" -c data/{self.dataset}" if not self.recipe else "")
+        return f"{fit}{self.options}; zoo evaluate LAST.ckpt {where}"
 
 
-def _wavenets() -> list[tuple[str, int, str]]:
-    """Name, stacks and variant of every row of the Wavenet paper's Tables 2 and 4."""
-    stacks = [(f"{n} stack{'s' * (n > 1)}", n, "") for n in range(1, 6)]
-    unlike = ("4 stacks + L_d", 4, "L_d")
-    shares = [(f"4 stacks + L_d + {p}%", 4, f"L_d, {p} % voice") for p in (25, 50, 75, 100)]
+def _wavenets() -> list[tuple[str, str, str, str]]:
+    """Name, architecture, recipe and options of the rows of the Wavenet paper's Tables 2 and 4."""
+    plain = " --model.dissimilarity 0"
+    stacks = [(f"{n} stack{'s' * (n > 1)}", f"{plain} --model.n_stacks {n}") for n in range(1, 6)]
+    many = [*stacks, ("4 stacks + L_d", " --model.n_stacks 4")]
     voice = [
-        (f"Wavenet for the voice, {name}", n, f"the voice{', ' * bool(variant)}{variant}")
-        for name, n, variant in (*stacks, unlike, *shares)
+        *((name, f"{options} --data.augment.voiced 0") for name, options in many),
+        *(
+            (f"4 stacks + L_d + {p}%", f" --data.augment.voiced {p / 100:g}")
+            for p in (25, 50, 75, 100)
+        ),
     ]
-    return [*((f"Wavenet, {name}", n, variant) for name, n, variant in (*stacks, unlike)), *voice]
+    return [
+        *((f"Wavenet, {name}", "wavenet", "wavenet", options) for name, options in many),
+        *(
+            (f"Wavenet for the voice, {name}", "wavenet-voice", "wavenet-voice", options)
+            for name, options in voice
+        ),
+    ]
 
 
 SYSTEMS: tuple[System, ...] = (
     *(
-        System(name, "dsd100", "sisec2016", name.lower().rstrip("+"))
-        for name in "DeepNMF NUG FNN BLSTM BLEND MDenseNet MMDenseNet MMDenseNet+ "
-        "DeepConvSep".split()
+        System(name, "dsd100", "sisec2016", name.lower())
+        for name in "DeepNMF NUG FNN BLSTM BLEND MDenseNet MMDenseNet DeepConvSep".split()
     ),
+    System("MMDenseNet+", "dsd100", "sisec2016", "mmdensenet", "mmdensenet-plus"),
     *(
-        System(name, "musdb18", protocol, architecture, stacks, variant)
+        System(name, "musdb18", protocol, architecture, recipe, options)
         for protocol in ("sisec2018", "v4-pooled")
-        for name, architecture, stacks, variant in (
-            *((name, "wavenet", n, variant) for name, n, variant in _wavenets()),
-            ("Wave-U-Net", "wave-u-net", 0, ""),
-            ("DeepConvSep", "deepconvsep", 0, ""),
+        for name, architecture, recipe, options in (
+            *_wavenets(),
+            ("Wave-U-Net", "wave-u-net", "", ""),
+            ("DeepConvSep", "deepconvsep", "", ""),
         )
     ),
     *(
         System(name, "scenes", "projet", name.lower(), is_trained=False)
-        for name in ("PROJET", "DUET", "ADRess", "ICA")
+        for name in ("PROJET", "DUET", "ADRess")
+    ),
+    System(
+        "ICA",
+        "scenes",
+        "projet",
+        "ica",
+        is_trained=False,
+        options="--arguments '{sources: [vocals, drums], scenes: {pair: {pans: [30, 60]}}}'",
     ),
     *(
         System(name, "mir1k", "mir1k", architecture)
@@ -82,7 +107,7 @@ SYSTEMS: tuple[System, ...] = (
             ("MDenseNet", "mdensenet"),
             ("MMDenseNet", "mmdensenet"),
             ("DeepConvSep", "deepconvsep"),
-            ("Wavenet", "wavenet"),
+            ("Wavenet", "wavenet-voice"),
             ("Wave-U-Net", "wave-u-net"),
         )
     ),
