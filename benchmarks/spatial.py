@@ -1,8 +1,9 @@
 """The spatial systems on real scenes: SDR, and CPU seconds beside scikit-learn's FastICA.
 
 Scenes are folders with ``mix.flac``, ``image-1.flac``... and ``scene.json``.  Each system locates
-and separates a scene on one thread; SDR is the mean over objects of the best permutation.  The reference is FastICA of scikit-learn on the same mixture, timed before and after each system;
-pyroomacoustics' AuxIVA, ILRMA and FastMNMF2 stand beside it where they are installed and fit.
+and separates a scene on one thread; SDR is the mean over objects of the best permutation.  The
+reference is FastICA of scikit-learn on the same mixture, timed before and after each system;
+``--peers`` puts pyroomacoustics' FastMNMF2 beside them.
 
 ``python -m benchmarks.spatial SCENES`` prints a row for every system, a column for every scene.
 """

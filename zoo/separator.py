@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,6 +38,8 @@ from zoo.streaming import (
 )
 
 log = logging.getLogger(__name__)
+
+PUBLISHING = "zoo.hub.publish"  # some floors above, and imported only when a model is published
 
 State = dict[str, Tensor] | None  # what a survey found; every tensor has the batch first
 
@@ -240,6 +243,19 @@ class Separator(lightning.LightningModule):
         finally:
             for module in training:
                 module.training = True
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **facts: Any) -> Any:
+        """Write a release of this model to a folder; ``facts`` as `zoo.hub.publish.build`."""
+        return import_module(PUBLISHING).build(self, folder, **facts)
+
+    def push_to_hub(self, repo: str, **facts: Any) -> Any:
+        """Build a release of this model and publish it as ``org/name``.
+
+        Args:
+            repo: on the Hugging Face Hub.
+            facts: those of `zoo.hub.publish.build` and `zoo.hub.publish.publish`.
+        """
+        return import_module(PUBLISHING).push(self, repo, **facts)
 
     def on(self, device: str = "auto") -> Separator:
         """This system in eval mode on a device; ``auto`` takes an NVIDIA GPU where there is one."""

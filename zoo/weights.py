@@ -413,7 +413,7 @@ def write_release(
         recipe: the resolved recipe, a YAML file; absolute paths in it are left out.
         scores: a folder of score files, one JSON a track, or a list of them.
         card: text of README.md, or a function that makes it of the record (which then lists every
-            file but the card).
+            file but the card, and whose folder it may add files to).
 
     Raises:
         LicenceError: a licence is not stated.
@@ -444,7 +444,7 @@ def write_release(
             shutil.copyfile(source, draft / SCORES / place)
         release = replace(release, sha256=_hashes(draft))
         if card is not None:
-            text = card if isinstance(card, str) else card(release)
+            text = card if isinstance(card, str) else card(replace(release, folder=draft))
             (draft / CARD).write_text(text, encoding="utf-8")
             release = replace(release, sha256=_hashes(draft))
         (draft / RECORD).write_text(release.to_json(), encoding="utf-8")

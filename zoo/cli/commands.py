@@ -298,6 +298,75 @@ def evaluate(
 
 
 @app.command()
+def publish(
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT|RELEASE", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option(help="ARCHITECTURE-DATASET, such as wavenet-musdb18.")
+    ] = None,
+    repo: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="On the Hub.")] = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder that the release is made in.")
+    ] = "releases",
+    code_licence: Annotated[str, typer.Option(help="Of the code.")] = "MIT",
+    weights_licence: Annotated[str | None, typer.Option(help="Of the weights.")] = None,
+    data_licence: Annotated[str | None, typer.Option(help="Of what they learned from.")] = None,
+    trained_on: Annotated[
+        str | None, typer.Option(metavar="SENTENCE", help="What they learned from.")
+    ] = None,
+    stand_in_for: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Release that does not exist yet.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Score files of zoo evaluate.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(click_type=click.Choice(["float16", "float32"]), help="Of the weights.")
+    ] = "float16",
+    tag: Annotated[
+        str | None, typer.Option(help="Of the commit; v and the version by default.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Nobody else sees it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and check; send nothing.")] = (
+        False
+    ),
+) -> None:
+    """Make a release of a run, check it, and upload it to the Hugging Face Hub."""
+    from zoo.cli.hub import publish_release
+
+    licence = {"code": code_licence, "weights": weights_licence or "", "data": data_licence or ""}
+    publish_release(
+        source, name, repo, output, tag, private, dry_run, licence=licence, trained_on=trained_on,
+        stand_in_for=stand_in_for, scores=scores, precision=precision,
+    )  # fmt: skip
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="RELEASE", show_default=False)],
+) -> None:
+    """Check a release's hashes, and that it still gives what it gave."""
+    from zoo.cli.hub import verify_release
+
+    verify_release(name)
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", show_default=False)
+    ] = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder that the release is made in.")
+    ] = "releases",
+) -> None:
+    """Make a release of weights that their authors have published."""
+    from zoo.cli.hub import import_weights
+
+    import_weights(name, files or [], output)
+
+
+@app.command()
 def demo(
     model: ModelOption = None,
     output: Annotated[

@@ -86,10 +86,21 @@ def bundled_entries() -> tuple[list[Entry], list[str]]:
     found: list[Entry] = []
     problems: list[str] = []
     for release in bundled().values():
-        if release.folder and release.scores:
-            paths = sorted((release.folder / SCORES).glob("*.json"))
-            found += _entry(release.folder / SCORES, paths, problems, release)
+        found += entries_of(release, problems)
     return found, problems
+
+
+def entries_of(release: Release, problems: list[str] | None = None) -> list[Entry]:
+    """Entries of the scores that a release holds.
+
+    Args:
+        release: in a folder.
+        problems: gets a sentence for everything that is left out.
+    """
+    if not release.folder or not release.scores:
+        return []
+    paths = sorted((release.folder / SCORES).glob("*.json"))
+    return _entry(release.folder / SCORES, paths, [] if problems is None else problems, release)
 
 
 def _entry(

@@ -1,0 +1,90 @@
+"""``zoo publish``, ``zoo verify`` and ``zoo import``: what is printed around `zoo.hub`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from zoo.cli.progress import printable
+from zoo.errors import ZooError
+from zoo.hub.importing import import_release
+from zoo.hub.publish import Published, build, check, files_of, publish
+from zoo.release import RECORD, Release, locate, read_release
+from zoo.weights import verify
+
+
+def publish_release(
+    source: str,
+    name: str | None,
+    repo: str | None,
+    output: str,
+    tag: str | None,
+    private: bool,
+    is_dry: bool,
+    **facts: Any,
+) -> None:
+    """Build a release, or take one that is there, and upload it."""
+    path = Path(os.path.expanduser(source))
+    if (path / RECORD).is_file():
+        release = read_release(path)
+        check(release)
+    else:
+        if name is None:
+            raise ZooError("a run or a checkpoint needs --name ARCHITECTURE-DATASET.")
+        folder = Path(output) / name
+        release = build(path, folder, name=name, **facts)
+    assert release.folder is not None
+    print(f"{printable(release.folder)}/: checked; its golden pair is reproduced")
+    if is_dry or repo is None or not _has_token():
+        _show_plan(release, repo, private)
+        if repo is not None and not is_dry:
+            raise ZooError(
+                "no token of the Hub: set HF_TOKEN or `hf auth login`; nothing was sent."
+            )
+        return
+    _show(publish(release, repo, tag=tag, private=private))
+
+
+def verify_release(name: str) -> None:
+    """Check the hashes of a release, and repeat its golden pair."""
+    place = locate(name)
+    release = read_release(place.path)
+    deviation = verify(place.path)
+    print(
+        f"{release.name} ({place.words}): {len(release.sha256)} files have their hashes; "
+        f"the golden pair is reproduced within {deviation:.1e} of full scale"
+    )
+
+
+def import_weights(name: str, files: list[str], output: str) -> None:
+    """Turn published weights into a release."""
+    release = import_release(name, [Path(f) for f in files], Path(output))
+    assert release.folder is not None
+    print(f"{printable(release.folder)}/: {release.name}, the authors' weights")
+    print(f"weights licence: {release.licence['weights']}; data: {release.licence['data']}")
+    print(f"zoo separate song.mp3 -m {printable(release.folder)}")
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def _show_plan(release: Release, repo: str | None, private: bool) -> None:
+    files = files_of(release)
+    scores = [name for name in files if name.startswith("scores/")]
+    for name, size in files.items():
+        if name not in scores:
+            print(f"  {name}  {size / 1e6:.2f} MB")
+    if scores:
+        print(f"  scores/: {len(scores)} files")
+    kind = "private" if private else "public"
+    print(f"would make {repo or '--repo org/name'} ({kind}) if it is missing, upload these in one")
+    print("commit, tag it, download the tag, and compare hashes; nothing was sent")
+
+
+def _show(done: Published) -> None:
+    print(f"{done.url}: {len(done.files)} files, tag {done.tag}; all came back as they were sent")
+    print(f'zoo.from_pretrained("{done.repo}@{done.commit}")')

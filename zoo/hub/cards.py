@@ -1,0 +1,222 @@
+"""Cards: the README of a release, made of its record, its recipe and its stored scores alone.
+
+What is not known is said so; nothing is written by hand, so that a card never says more than was
+measured.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from zoo import catalog, recipes
+from zoo.errors import ZooError
+from zoo.evaluation import published
+from zoo.evaluation.board import Row
+from zoo.evaluation.collecting import entries_of
+from zoo.evaluation.entry import Entry
+from zoo.evaluation.leaderboard import boards
+from zoo.evaluation.plots import spread
+from zoo.release import WEIGHTS, Release
+
+PICTURE = "scores.png"
+N_FAILURES = 3
+N_METRICS = 4  # that a card shows, the protocol's first ones
+FEW = 4  # tracks, of which no boxes are drawn
+# Names that the Hub has for licences.
+HUB_LICENCES = {
+    "MIT": "mit", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "CC0 1.0": "cc0-1.0",
+    "Apache 2.0": "apache-2.0", "BSD 3-Clause": "bsd-3-clause",
+}  # fmt: skip
+
+
+def card(release: Release, repo: str | None = None) -> str:
+    """The text of a release's README.
+
+    Args:
+        release: its folder holds the weights and the scores.
+        repo: ``org/name`` on the Hub; by default the release's own name stands in the examples.
+    """
+    entry = catalog.described(release.architecture)
+    facts = release.provenance.get("facts", {})
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    found = _rows(release)
+    provenance = {key: None for key in ("recipe", "validation", "hardware", "run")}
+    years = re.findall(r"\b(?:19|20)\d\d\b", entry.paper)
+    text = environment.get_template("card.md.jinja").render(
+        r=release, entry=entry, facts=facts, source=repo or release.name,
+        idea=entry.summary[:1].upper() + entry.summary[1:],
+        p=_Loose({**provenance, **release.provenance}), rate=_rate(release),
+        bandwidth=_bandwidth(release), size=_size(release), speed=_speed(found),
+        boards=[_board(*pair) for pair in found], departures=_departures(release),
+        failures=_failures(found), front_matter=_front_matter(release, found),
+        hashes={k: v for k, v in release.sha256.items() if not k.startswith("scores/")},
+        year=years[-1] if years else "not stated",
+    )  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def picture(release: Release, path: Path) -> bool:
+    """Draw the scores of every track; False where there are too few of them for boxes."""
+    for entry in entries_of(release):
+        (board,) = boards([entry], entry.dataset, entry.protocol)
+        mine = replace(board, rows=tuple(r for r in board.rows if r.name == entry.name))
+        if max(map(_n_tracks, mine.rows)) <= FEW:
+            continue
+        if (figure := spread(mine)) is not None:
+            figure.savefig(path)
+            return True
+    return False
+
+
+class _Loose(dict[str, Any]):
+    """What a record may lack is undefined, not an error."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+
+def _rows(release: Release) -> list[tuple[Entry, Row]]:
+    """The entries of a release's own scores, and their rows."""
+    found = []
+    for entry in entries_of(release):
+        (board,) = boards([entry], entry.dataset, entry.protocol)
+        found.append((entry, next(r for r in board.rows if r.name == entry.name)))
+    return found
+
+
+def _board(entry: Entry, row: Row) -> dict[str, Any]:
+    rows = []
+    paper = _paper(entry)
+    for source, by_metric in row.cells.items():
+        for metric, cell in list(by_metric.items())[:N_METRICS]:
+            if math.isnan(cell.value):
+                continue
+            theirs = paper.get(source, {}).get(metric)
+            interval = "one track" if (cell.n_tracks or 0) < 2 else "not measured"
+            if cell.low is not None and cell.high is not None and (cell.n_tracks or 0) > 1:
+                interval = f"{cell.low:.2f} to {cell.high:.2f}"
+            rows.append({
+                "source": source, "metric": metric, "value": f"{cell.value:.2f}",
+                "interval": interval, "n": cell.n_tracks or "",
+                "paper": "not on these data" if theirs is None
+                else f"{theirs:.2f} ({cell.value - theirs:+.2f})",
+            })  # fmt: skip
+    title = f"Data set `{entry.dataset}`, protocol `{entry.protocol}`, in dB"
+    coverage = f", {row.coverage}" if row.coverage else ""
+    drawn = PICTURE if _n_tracks(row) > FEW else None
+    return {"title": f"{title}{coverage}:", "rows": rows, "picture": drawn}
+
+
+def _n_tracks(row: Row) -> int:
+    return max((cell.n_tracks or 0) for m in row.cells.values() for cell in m.values())
+
+
+def _paper(entry: Entry) -> dict[str, dict[str, float]]:
+    """Source -> metric -> the paper's figure on the same data by the same protocol."""
+    for other in published.entries():
+        same = (other.dataset, other.protocol) == (entry.dataset, entry.protocol)
+        if same and entry.system and other.system == entry.system:
+            return {source: dict(by_metric) for source, by_metric in other.figures.items()}
+    return {}
+
+
+def _rate(release: Release) -> str:
+    rate = f"{release.sample_rate} Hz" if release.sample_rate else "the file's"
+    return f"{rate}, {release.channels or 'any'}"
+
+
+def _bandwidth(release: Release) -> str:
+    if not release.sample_rate:
+        return "the file's"
+    return f"0 to {release.sample_rate // 2} Hz; what lies above stays in the residual"
+
+
+def _size(release: Release) -> str:
+    assert release.folder is not None
+    size = (release.folder / WEIGHTS).stat().st_size
+    return f"{size / 1e6:.1f} MB, {release.precision}"
+
+
+def _speed(found: list[tuple[Entry, Row]]) -> str:
+    costs = [row.cost for _, row in found if row.cost is not None]
+    return f"{costs[0]:.3f} CPU seconds per second of audio" if costs else "speed not measured"
+
+
+def _departures(release: Release) -> str:
+    """What the comments of the recipe say, else where it stands."""
+    told = str(release.provenance.get("recipe") or "")
+    try:
+        text = recipes.find(f"releases/{Path(told).stem}").read_text(encoding="utf-8")
+    except (ZooError, OSError):
+        text = ""
+    lines = [line for line in text.splitlines() if line.startswith("#")]
+    words = "\n".join(line.removeprefix("#").strip() for line in lines)
+    match = re.search(
+        r"Departures from (?P<from>\S+\.yaml)[^:]*: (?P<what>.*?)(?:\n\n|\Z)", words, re.DOTALL
+    )
+    if match:
+        what = match["what"].strip()
+        return f"From `{match['from']}`: {what}"
+    home = catalog.entry(release.architecture).target.split(":")[0].replace(".", "/")
+    return f"Stated in `{home}.py`."
+
+
+def _failures(found: list[tuple[Entry, Row]]) -> list[str]:
+    """The worst tracks, or the sources that are worse than the mixture."""
+    worst = []
+    for _, row in found:
+        for source, by_metric in row.cells.items():
+            metric = next(iter(by_metric))
+            for track, value in (by_metric[metric].tracks or {}).items():
+                if not math.isnan(value):
+                    worst.append((value, f"{track}: {source} {value:.2f} dB {metric}"))
+    return [line for _, line in sorted(worst)[:N_FAILURES]]
+
+
+def _front_matter(release: Release, found: list[tuple[Entry, Row]]) -> str:
+    """What the Hub reads of a card."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    weights = release.licence["weights"]
+    results = [
+        EvalResult(
+            task_type="audio-to-audio",
+            task_name="Music source separation",
+            dataset_type=entry.dataset,
+            dataset_name=f"{entry.dataset}, protocol {entry.protocol}",
+            metric_type=metric.lower(),
+            metric_name=f"{metric} {source}",
+            metric_value=round(cell.value, 2),
+        )  # fmt: skip
+        for entry, row in found
+        for source, by_metric in row.cells.items()
+        for metric, cell in list(by_metric.items())[:1]
+        if not math.isnan(cell.value)
+    ]
+    known = HUB_LICENCES.get(weights)
+    data = ModelCardData(
+        license=known or "other",
+        license_name=None if known else re.sub(r"[^a-z0-9]+", "-", weights.lower()).strip("-"),
+        library_name="music-separation-zoo",
+        pipeline_tag="audio-to-audio",
+        tags=["music-source-separation", "audio-source-separation", release.architecture],
+        datasets=None,
+        metrics=["sdr"],
+        model_name=release.name,
+        eval_results=results or None,
+    )  # fmt: skip
+    told: dict[str, Any] = data.to_dict()  # type: ignore[no-untyped-call]
+    content = {key: value for key, value in told.items() if value is not None}
+    return f"---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---\n"
