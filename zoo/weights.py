@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -464,6 +465,7 @@ def facts(model: Separator) -> dict[str, Any]:
     # oneDNN's recurrent layers are not counted, their plain form is.
     is_plain = any(isinstance(module, nn.RNNBase) for module in model.modules())
     with (
+        warnings.catch_warnings(action="ignore"),  # torch's own, on what its flags do elsewhere
         torch.backends.mkldnn.flags(enabled=not is_plain),
         FlopCounterMode(display=False) as counter,
         torch.inference_mode(),

@@ -128,7 +128,10 @@ def separate(
     two_stems: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="This source, and everything else.")
     ] = None,
-    format: Annotated[str, typer.Option("-f", "--format", help="wav, flac, ogg, mp3...")] = "wav",
+    format: Annotated[
+        str,
+        typer.Option("-f", "--format", help="wav, flac, ogg, mp3...; stem.mp4: one file for DJs."),
+    ] = "wav",
     bits: Annotated[
         str | None, typer.Option(help="16, 24, 32 or float; as good as the input by default.")
     ] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from typing import Any
 import torch
 
 from zoo.applications.demo import ALBUM, demonstrate, excerpt, generated
-from zoo.applications.separate import DEFAULT_MODEL, Result, loaded, separate_files
+from zoo.applications.separate import (
+    DEFAULT_MODEL,
+    FileProgress,
+    Result,
+    loaded,
+    separate_files,
+)
+from zoo.applications.stem_file import SUFFIX, separate_to_stem_files
 from zoo.cli.progress import printable, showing
 from zoo.data.songs import find_audio
 from zoo.errors import ZooError
@@ -65,7 +72,7 @@ def separate_songs(request: Request) -> int:
     model = load(request.model, request.device, talk, request.weights or (), request.arguments)
     done = failed = 0
     with showing(request.progress) as progress:
-        results = separate_files(
+        results = _stem_files(request, model, progress) or separate_files(
             request.inputs,
             model,
             request.output,
@@ -85,6 +92,24 @@ def separate_songs(request: Request) -> int:
             done += result.error is None
             start = time.monotonic()
     return 0 if not failed else 1 if done else 2
+
+
+def _stem_files(
+    request: Request, model: Separator, progress: FileProgress | None
+) -> Iterator[Result] | None:
+    """The results where one file is to hold all stems; else None."""
+    if request.format.lstrip(".") != SUFFIX.lstrip("."):
+        return None
+    for option, given in (
+        ("--source", request.sources), ("--two-stems", request.two_stems), ("--bits", request.bits),
+        ("--picture", request.picture),
+    ):  # fmt: skip
+        if given:
+            raise ZooError(f"{option} does not go with --format stem.mp4, which holds all stems.")
+    return separate_to_stem_files(
+        request.inputs, model, request.output, overwrite=request.overwrite, progress=progress,
+        **request.options,
+    )  # fmt: skip
 
 
 def show_demo(name: str | None, output: str, use_generated: bool, device: str) -> None:
