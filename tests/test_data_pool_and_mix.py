@@ -251,7 +251,7 @@ def test_no_data_set_needs_torch_to_be_opened():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
-@pytest.mark.parametrize("id", [id for id in DATASETS if id not in ("generated", "mix")])
+@pytest.mark.parametrize("id", [id for id in DATASETS if id not in ("generated", "mix", "scenes")])
 def test_a_root_that_is_not_there_is_told_in_one_sentence(id, tmp_path):
     root = tmp_path / "nowhere"
     with pytest.raises(DatasetError) as raised:

@@ -243,3 +243,21 @@ def test_what_is_no_scene_is_refused(arguments, said):
 
 def test_padding_is_wide_enough():
     assert panning.PADDING >= 8192
+
+
+# ----------------------------------------------------------------- evaluation
+
+
+def test_objects_are_scored_against_the_sources_that_they_are(tmp_path):
+    from zoo.evaluation.systems import resolve
+
+    layout = {"x": {"pans": [80, 50, 30, 10], "delays": [0, 5, -3, 0]}}  # from right to left
+    (track, *_) = tracks(scenes=layout, arguments={"seconds": 4.0, "n_test": 1})
+    system = resolve("pairs", [track.name], "test")
+    assert system.facts(track)["max_delay"] == 5
+    assert "max_delay" not in resolve("pairs:max_delay=7", [track.name], "test").facts(track)
+    found = np.concatenate([piece.numpy() for piece in system.pieces(track, track.sources)], -1)
+    true = np.stack([track.read(source) for source in track.sources])
+    right = np.square(found - true).sum()
+    for order in ((1, 0, 2, 3), (0, 1, 3, 2), (3, 1, 2, 0), (3, 2, 1, 0)):
+        assert right < np.square(found[list(order)] - true).sum()

@@ -190,6 +190,11 @@ class SceneTrack(Track):
     layout: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def max_delay(self) -> int:
+        """Samples at 44.1 kHz within which the objects' delays lie."""
+        return math.ceil(max(abs(p.delay) for p in self.positions.values()) * RATE / self.rate)
+
+    @property
     def azimuths(self) -> tuple[list[float], float]:
         """Of objects before microphones, in degrees to the left, and their distance in metres."""
         given = self.layout.get("azimuths", _spread(len(self.sources)))

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from zoo import catalog
 from zoo.audio import SUFFIXES, open_audio
+from zoo.data.scenes import SceneTrack
 from zoo.data.songs import TrackSignal
 from zoo.data.track import Split, Track
 from zoo.errors import AudioFileError, DatasetError, UnknownModel, ZooError
@@ -141,6 +142,9 @@ class ModelSystem(System):
 class ObjectSystem(System):
     """A system that finds as many objects as there are sources, and cannot tell which is which.
 
+    Of a scene it is told how many objects there are and how large their delays may be, unless its
+    text says so.
+
     Attributes:
         text: as `zoo.catalog.untrained` takes it.
         device: as `Separator.on` has it.
@@ -152,8 +156,8 @@ class ObjectSystem(System):
     kind = "system"
 
     def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
-        facts = identity(self._model(None))
-        return {**facts, "seed": SEED, "matched": "best permutation"}
+        facts = identity(self._model({}))
+        return {**facts, "seed": SEED, "matched": "best permutation", **self._reach(track)}
 
     def measures(self) -> dict[str, Any]:  # noqa: D102
         return {"parameters": 0}
@@ -161,13 +165,20 @@ class ObjectSystem(System):
     def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
         with torch.random.fork_rng([]):
             torch.manual_seed(SEED)
-            separation = Separation(self._model(len(sources)), TrackSignal(track))
+            told = {"n_objects": len(sources), **self._reach(track)}
+            separation = Separation(self._model(told), TrackSignal(track))
             found = torch.cat([estimates for _, estimates in separation], -1)
         references = torch.stack([torch.from_numpy(track.read(s)) for s in sources])
         yield found[best_permutation(references, found)]
 
-    def _model(self, n_objects: int | None) -> Separator:
-        arguments = {} if n_objects is None else {"n_objects": n_objects}
+    def _reach(self, track: Track) -> dict[str, Any]:
+        """The delays that are looked for in a scene."""
+        model = self._model({})
+        if not isinstance(track, SceneTrack) or "max_delay" not in model.hparams:
+            return {}
+        return {} if "max_delay" in self.text else {"max_delay": track.max_delay}
+
+    def _model(self, arguments: dict[str, Any]) -> Separator:
         model = catalog.untrained(self.text, arguments)
         assert model is not None
         return model.on(self.device)
