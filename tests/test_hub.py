@@ -346,3 +346,23 @@ def test_every_import_says_what_it_needs():
             offer.files and offer.trained_on and set(offer.licence) == {"code", "weights", "data"}
         )
         assert json.dumps(dict(offer.licence)) and name.split("-")[0] in ("umx", "x", "spleeter")
+
+
+# ----------------------------------------------------------------- the list
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--licence", "cc by"], ["mmdensenet-open", "umx-open"]),
+        (["--source", "drums"], ["mmdensenet-open", "umx-open"]),
+        (["--source", "vocals", "--licence", "research", "--sort", "sdr"],
+         ["mmdensenet-mir1k", "mdensenet-mir1k", "deepconvsep-mir1k"]),
+        (["--licence", "no such"], ["none"]),
+    ],
+)  # fmt: skip
+def test_the_list_is_filtered_and_sorted(words, names, capsys):
+    assert main(["list", "--pretrained", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    expected = [name for name in names if name in bundled() or name == "none"]
+    assert [line.split()[0] for line in lines if line.strip()] == expected

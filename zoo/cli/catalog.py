@@ -11,15 +11,31 @@ from zoo.errors import UnknownModel
 from zoo.release import Release, bundled, describe
 
 
-def show_list(pretrained: bool) -> None:
-    """Print the trained releases, then the architectures."""
-    releases = bundled().values()
+def show_list(
+    pretrained: bool, licence: str | None, sources: Sequence[str] | None, sort: str
+) -> None:
+    """Print the trained releases, then the architectures.
+
+    Args:
+        pretrained: only the releases.
+        licence: of weights that hold this text.
+        sources: that a release gives, all of them.
+        sort: ``"name"``, or ``"sdr"``: the best first, releases with the same protocol together.
+    """
+    releases = [
+        r
+        for r in bundled().values()
+        if (licence or "").casefold() in r.licence["weights"].casefold()
+        and set(sources or ()) <= set(r.sources)
+    ]
+    if sort == "sdr":
+        releases.sort(key=_by_score)
     print("Releases: zoo separate -m NAME, zoo.from_pretrained(NAME)")
     _print_table(
         (r.name, ", ".join(r.sources), _format(r), _trained_on(r), r.licence["weights"])
         for r in releases
     )
-    if pretrained:
+    if pretrained or licence or sources:
         return
     print("\nArchitectures: lightning fit -c NAME, zoo.create(NAME)")
     entries = [catalog.entry(name) for name in catalog.list_models()]
@@ -28,6 +44,13 @@ def show_list(pretrained: bool) -> None:
         (e.name, e.domain, e.summary or f"plug-in of {e.plugin}", e.paper) for e in entries
     )
     print(f"\nRecipes: {', '.join(recipes.names())}")
+
+
+def _by_score(release: Release) -> tuple[str, float, str]:
+    """Protocol, then the first figure of the voice, the largest first."""
+    scores = release.provenance.get("scores", {})
+    figures = [v for k, v in scores.items() if k.endswith("SDR_vocals")]
+    return str(scores.get("protocol", "")), -max(figures, default=-1e9), release.name
 
 
 def show_info(name: str) -> None:

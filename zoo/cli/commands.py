@@ -389,11 +389,21 @@ def list_(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Only trained releases.")
     ] = False,
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only releases whose weights' has it.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--source", help="Only releases that give it; may be repeated."),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(click_type=click.Choice(["name", "sdr"]), help="Of the releases.")
+    ] = "name",
 ) -> None:
     """The architectures and the releases."""
     from zoo.cli.catalog import show_list
 
-    show_list(pretrained)
+    show_list(pretrained, licence, source, sort)
 
 
 @app.command()
