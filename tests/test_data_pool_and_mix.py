@@ -194,6 +194,12 @@ def test_sources_are_those_in_common_or_as_told(roots):
         open_dataset("mix", parts=[generated, odd])
 
 
+@pytest.mark.parametrize("parts", [3, "generated", None])
+def test_parts_that_are_no_list_are_told(parts):
+    with pytest.raises(DatasetError, match="give a list, each with its dataset"):
+        open_dataset("mix", parts=parts)
+
+
 WRONG = {
     "no mapping": ("generated", "part 1 of mix is 'generated'; a part has dataset"),
     "arguments": (

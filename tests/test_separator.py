@@ -550,3 +550,12 @@ def test_a_real_file_and_its_samples_give_the_same(shared):
     from_samples = model.separate(signal, rate, sources=["vocals"], chunk=2.0)["vocals"]
     assert torch.equal(from_file, from_samples)
     assert from_file.shape == signal.shape
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xla"])
+def test_a_device_that_is_none_is_told_in_one_short_sentence(device):
+    if device == "cuda:99" and torch.cuda.device_count() > 99:
+        pytest.skip("it is there")
+    with pytest.raises(ZooError, match=f"device '{device}' cannot be used: ") as error:
+        zoo.create("mmdensenet", **zoo.catalog.entry("mmdensenet").tiny).on(device)
+    assert len(str(error.value)) < 250

@@ -264,8 +264,10 @@ class Separator(lightning.LightningModule):
         try:
             return self.eval().to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ZooError(f"device {device!r} cannot be used: {reason}. Use 'cpu'.") from error
+            reason = str(error).splitlines()[0].rstrip(".")
+            if reason.startswith("Expected one of"):  # a list of forty words
+                reason = "there is no such kind; take cpu, cuda, cuda:1, mps"
+            raise ZooError(f"device {device!r} cannot be used: {reason}.") from error
 
     # ----------------------------------------------------------------- training
 

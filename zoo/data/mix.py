@@ -67,6 +67,8 @@ class Mix(Dataset):
     def __init__(
         self, parts: Sequence[Mapping[str, Any]], *, sources: Sequence[str] | None = None
     ) -> None:
+        if isinstance(parts, str) or not isinstance(parts, Sequence):
+            raise DatasetError(f"mix has parts {parts!r}; give a list, each with its dataset.")
         self.parts = [_ingredient(number, part) for number, part in enumerate(parts, 1)]
         if not any(part.weight for part in self.parts):
             raise DatasetError("mix needs parts with a weight above 0; give it some.")

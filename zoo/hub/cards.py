@@ -54,6 +54,7 @@ def card(release: Release, repo: str | None = None) -> str:
     years = re.findall(r"\b(?:19|20)\d\d\b", entry.paper)
     text = environment.get_template("card.md.jinja").render(
         r=release, entry=entry, facts=facts, source=repo or release.name,
+        real_data=(release.stand_in_for or "").removeprefix(f"{release.architecture}-"),
         idea=entry.summary[:1].upper() + entry.summary[1:],
         p=_Loose({**provenance, **release.provenance}), rate=_rate(release),
         bandwidth=_bandwidth(release), size=_size(release), speed=_speed(found),
