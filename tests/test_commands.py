@@ -159,8 +159,8 @@ def test_without_a_model_the_default_is_named_and_explained(work, release, capsy
 
     monkeypatch.setattr("zoo.applications.separate.from_pretrained", load)
     assert main(["separate", "a.wav", "-o", "o", "--progress", "none"]) == 0
-    assert asked == ["umx-open"]
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if "umx-open" in x]
+    assert asked == ["mmdensenet-open"]
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "mmdensenet-open" in x]
     assert "no -m" in line and "free to use" in line
 
 

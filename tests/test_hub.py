@@ -366,3 +366,12 @@ def test_the_list_is_filtered_and_sorted(words, names, capsys):
     lines = capsys.readouterr().out.splitlines()[1:]
     expected = [name for name in names if name in bundled() or name == "none"]
     assert [line.split()[0] for line in lines if line.strip()] == expected
+
+
+def test_the_release_of_dsd100_has_a_stand_in_that_says_so(capsys):
+    assert zoo.from_pretrained("mmdensenet-dsd100").info["release"] == "mmdensenet-open"
+    with pytest.raises(UnknownModel, match="'mmdensenet-open' stands in"):
+        zoo.from_pretrained("mmdensenet-dsd100", stand_in=False)
+    assert main(["info", "mmdensenet-dsd100"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["stands", "in", "for", "mmdensenet-dsd100"] for line in lines)

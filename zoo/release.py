@@ -267,7 +267,7 @@ def bundled() -> dict[str, Release]:
 
 
 def describe(name: str | os.PathLike[str]) -> Release:
-    """The record of a bundled release, or of the release in a folder.
+    """The record of a bundled release, of the one that stands in for it, or of that in a folder.
 
     Raises:
         UnknownModel: there is none of this name.
@@ -275,10 +275,10 @@ def describe(name: str | os.PathLike[str]) -> Release:
     """
     if (Path(name) / RECORD).is_file():
         return read_record(name)
-    releases = bundled()
-    if str(name) not in releases:
+    place = _bundled_place(str(name), stand_in=True)
+    if place is None:
         raise _unknown(str(name))
-    return releases[str(name)]
+    return bundled()[place.path.name]
 
 
 # ------------------------------------------------------------------------------- names

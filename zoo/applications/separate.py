@@ -96,7 +96,7 @@ def loaded(
     return from_pretrained(names[0], device=device)
 
 
-DEFAULT_MODEL = "umx-open"
+DEFAULT_MODEL = "mmdensenet-open"
 """What is taken when no model is named: the best bundled release that is full-band and free."""
 
 
