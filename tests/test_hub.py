@@ -1,7 +1,5 @@
-"""Releases on a Hub: published, compared, loaded; cards; the authors' own weights."""
+"""Releases on a Hub: published, compared, loaded; cards; the list of them."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -16,9 +14,7 @@ import zoo
 from zoo.cli import main
 from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel
 from zoo.hub.cards import PICTURE, card
-from zoo.hub.importing import IMPORTS, X_UMX_ORDER, import_release
 from zoo.hub.publish import build, check, publish
-from zoo.models.umx import OpenUnmix
 from zoo.release import bundled, read_release
 from zoo.testing.hub import Fault, LocalHub
 
@@ -261,93 +257,6 @@ def test_a_stand_in_says_so_first(model, tmp_path):
     assert "stand-in" in first and "umx-musdb18" in first
 
 
-# ----------------------------------------------------------------- the authors' weights
-
-
-def published(path, state):
-    """A file as Open-Unmix publishes it: its name ends in the beginning of its hash."""
-    torch.save(state, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    return path.rename(path.with_name(f"{path.stem}-{digest}.pth"))
-
-
-def test_files_of_open_unmix_become_a_release(tmp_path):
-    torch.manual_seed(0)
-    model = OpenUnmix(("vocals", "drums", "bass", "other"), hidden_size=8)
-    files = []
-    for name in model.sources:
-        state = model.networks[name].state_dict()
-        torch.nn.init.normal_(state["fc1.weight"])
-        extra = {"sample_rate": torch.tensor(44100.0)}
-        files.append(published(tmp_path / f"{name}.pth", {**state, **extra}))
-    release = import_release("umx-musdb18hq", files, tmp_path / "out")
-    again = zoo.from_pretrained(release.folder)
-    weight = again.networks["drums"].fc1.weight
-    assert torch.equal(weight, model.networks["drums"].fc1.weight)
-    assert release.licence["weights"] == "not stated by the authors"
-    assert set(release.provenance["files"]) == {path.name for path in files}
-
-
-def test_a_file_of_x_umx_becomes_a_release(tmp_path):
-    from test_umx import x_umx_file
-
-    torch.manual_seed(0)
-    model = OpenUnmix(("vocals", "drums", "bass", "other"), hidden_size=8, bridged=True)
-    torch.save({"state_dict": x_umx_file(model, X_UMX_ORDER)}, tmp_path / "pretrained_xumx.pth")
-    release = import_release("x-umx-musdb18", [tmp_path / "pretrained_xumx.pth"], tmp_path / "out")
-    again = zoo.from_pretrained(release.folder)
-    for name, value in model.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value)
-
-
-class Trap:
-    """A pickle that writes a file where it is trusted."""
-
-    def __reduce__(self):
-        return Path.touch, (Path("trapped"),)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (Trap(), "is no file of tensors"),
-        ({"a": 3}, "holds no tensors by name"),
-        ({"fc1.weight": torch.ones(2)}, "no X-UMX file"),
-        (b"text", "is no file of tensors"),
-    ],
-)
-def test_files_that_are_none_are_refused(tmp_path, content, said):
-    path = tmp_path / "pretrained_xumx.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    with pytest.raises(ReleaseError, match=said):
-        import_release("x-umx-musdb18", [path], tmp_path / "out")
-    assert not Path("trapped").exists() and not (tmp_path / "out" / "x-umx-musdb18").exists()
-
-
-def test_a_wrong_hash_or_number_of_files_is_refused(tmp_path):
-    files = [tmp_path / f"{name}-00000000.pth" for name in ("vocals", "drums", "bass", "other")]
-    state = OpenUnmix(("vocals", "x"), hidden_size=8).networks["vocals"].state_dict()
-    for path in files:
-        torch.save(state, path)
-    with pytest.raises(ChecksumError, match="is not the published file"):
-        import_release("umx-musdb18hq", files, tmp_path / "out")
-    with pytest.raises(ReleaseError, match="3 were given"):
-        import_release("umx-musdb18hq", files[:3], tmp_path / "out")
-    with pytest.raises(UnknownModel, match="umx-musdb18hq"):
-        import_release("umx-musdb", files, tmp_path / "out")
-
-
-def test_every_import_says_what_it_needs():
-    for name, offer in IMPORTS.items():
-        assert (
-            offer.files and offer.trained_on and set(offer.licence) == {"code", "weights", "data"}
-        )
-        assert json.dumps(dict(offer.licence)) and name.split("-")[0] in ("umx", "x", "spleeter")
-
-
 # ----------------------------------------------------------------- the list
 
 
@@ -363,7 +272,9 @@ def test_every_import_says_what_it_needs():
 )  # fmt: skip
 def test_the_list_is_filtered_and_sorted(words, names, capsys):
     assert main(["list", "--pretrained", *words]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:]
+    bundled_ones, _, others = capsys.readouterr().out.partition("\nAuthors' weights")
+    lines = bundled_ones.splitlines()[1:]
+    assert ("umxl-extra" in others) == (words == ["--licence", "cc by"] or "drums" in words)
     expected = [name for name in names if name in bundled() or name == "none"]
     assert [line.split()[0] for line in lines if line.strip()] == expected
 

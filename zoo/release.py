@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import catalog
 from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel, ZooError, near
+from zoo.hub.authors import PUBLISHED
 
 if TYPE_CHECKING:
     from zoo.weights import (
@@ -43,6 +44,9 @@ FORMAT = 1
 RECORD, WEIGHTS, GOLDEN = "config.json", "model.safetensors", "golden.safetensors"
 RECIPE, SCORES, CARD = "recipe.yaml", "scores", "README.md"
 BUNDLED = Path(__file__).parent / "releases"
+
+# Name -> why it is no more, and what to ask for in its place.
+RETIRED: dict[str, str] = {}
 
 _FILES = (".ckpt", ".pt", ".pth", ".safetensors")  # a name that ends so is a path
 _LARGEST_RECORD = 1 << 20  # bytes; a record of a thousand score files has a tenth of it
@@ -295,11 +299,11 @@ class Place:
 
 
 def locate(name: str | os.PathLike[str], stand_in: bool = True) -> Place:
-    """Where a model lies: what exists on disk, else a bundled release, else a Hub id.
+    """Where a model lies: on disk, in the package, at the system's authors, or on the Hub.
 
     Args:
-        name: the folder of a release, a checkpoint, the name of a release, or
-            ``org/name[@revision]``, which is downloaded.
+        name: the folder of a release, a checkpoint, the name of a release, that of weights which
+            their authors have published, or ``org/name[@revision]``; the last two are downloaded.
         stand_in: whether a release may be given in place of one that does not exist yet.
 
     Raises:
@@ -316,10 +320,16 @@ def locate(name: str | os.PathLike[str], stand_in: bool = True) -> Place:
     is_checkpoint = path.is_file() and (path.suffix in _FILES or os.sep in text)
     if is_checkpoint or (path / RECORD).is_file():
         return Place(path.resolve(), str(path))
+    if text in RETIRED:
+        raise UnknownModel(f"the release {text!r} is retired: {RETIRED[text]}")
     if place := _bundled_place(text, stand_in):
         return place
     if path.is_dir():
         raise ReleaseError(f"{path} is no release: it holds no {RECORD}. Name another folder.")
+    if text in PUBLISHED:
+        from zoo.hub.importing import authors_release
+
+        return Place(authors_release(text), f"authors' weights, from {PUBLISHED[text].origin}")
     if (match := _HUB_ID.fullmatch(text)) and path.suffix not in _FILES:
         folder = download(match["repo"], match["revision"] or "main")
         return Place(folder, f"Hub {match['repo']}@{folder.name[:12]}")
@@ -344,6 +354,15 @@ def _bundled_place(name: str, stand_in: bool) -> Place | None:
     return Place(release.folder, "bundled", asked=name)
 
 
+def cache_folder() -> Path:
+    """Where releases made of authors' weights are kept: ``$ZOO_CACHE/authors``, else the user's."""
+    if place := os.environ.get("ZOO_CACHE"):
+        return Path(place).expanduser() / "authors"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("music-separation-zoo") / "authors"
+
+
 def _unknown(name: str) -> UnknownModel:
     if Path(name).suffix in _FILES or name.count("/") > 1:
         return UnknownModel(f"there is no file or folder {name!r}. Check the path.")
@@ -353,7 +372,7 @@ def _unknown(name: str) -> UnknownModel:
             f"{name!r} is an architecture, not a release. zoo.create({name!r}) makes one, without "
             "trained weights; `zoo list` shows the releases."
         )
-    hint = near(name, [*bundled(), *architectures])
+    hint = near(name, [*bundled(), *PUBLISHED, *architectures])
     return UnknownModel(
         f"no release named {name!r}.{hint} Expected a name that `zoo list` shows, the folder of a "
         "release, a checkpoint, or org/name[@revision] on the Hub."

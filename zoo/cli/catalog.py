@@ -8,7 +8,8 @@ from typing import Any
 from zoo import catalog, recipes
 from zoo.catalog import Entry
 from zoo.errors import UnknownModel
-from zoo.release import Release, bundled, describe
+from zoo.hub.authors import PUBLISHED, Published
+from zoo.release import RECORD, Release, bundled, cache_folder, describe
 
 
 def show_list(
@@ -35,6 +36,18 @@ def show_list(
         (r.name, ", ".join(r.sources), _format(r), _trained_on(r), r.licence["weights"])
         for r in releases
     )
+    published = {
+        name: offer
+        for name, offer in PUBLISHED.items()
+        if (licence or "").casefold() in offer.licence["weights"].casefold()
+        and set(sources or ()) <= set(offer.sources)
+    }
+    if published:
+        print("\nAuthors' weights: fetched and converted when they are asked for by name")
+        _print_table(
+            (name, ", ".join(o.sources), _place(name, o), o.trained_on, o.licence["weights"])
+            for name, o in published.items()
+        )
     if pretrained or licence or sources:
         return
     print("\nArchitectures: lightning fit -c NAME, zoo.create(NAME)")
@@ -53,8 +66,19 @@ def _by_score(release: Release) -> tuple[str, float, str]:
     return str(scores.get("protocol", "")), -max(figures, default=-1e9), release.name
 
 
+def _place(name: str, offer: Published) -> str:
+    if (cache_folder() / name / RECORD).is_file():
+        return "in the cache"
+    if not offer.files:
+        return "a package"
+    return "download" if all(file.url for file in offer.files) else "zoo import"
+
+
 def show_info(name: str) -> None:
-    """Print the facts of a release or an architecture."""
+    """Print the facts of a release, of published weights, or of an architecture."""
+    if name in PUBLISHED and name not in bundled():
+        _show_published(name)
+        return
     try:
         release = describe(name)
     except UnknownModel:
@@ -86,6 +110,34 @@ def _show_release(release: Release) -> None:
             "data licence": release.licence["data"],
             **{key: value for key, value in release.provenance.items() if key != "facts"},
             "folder": release.folder,
+        }
+    )
+
+
+def _show_published(name: str) -> None:
+    folder = cache_folder() / name
+    if (folder / RECORD).is_file():
+        _show_release(describe(folder))
+        return
+    offer = PUBLISHED[name]
+    entry = catalog.entry(offer.architecture)
+    _print_facts(
+        {
+            "authors' weights": name,
+            "separates": ", ".join(offer.sources),
+            "trained on": offer.trained_on,
+            "architecture": f"{entry.name}: {entry.summary}",
+            "paper": entry.paper,
+            "code licence": offer.licence["code"],
+            "weights licence": offer.licence["weights"],
+            "data licence": offer.licence["data"],
+            "origin": offer.origin,
+            "files": ", ".join(file.name for file in offer.files),
+            "to be had by": {
+                "download": f"asking for it by name, as in zoo separate -m {name}",
+                "a package": offer.origin,
+                "zoo import": f"zoo import {name} FILE",
+            }[_place(name, offer)],
         }
     )
 

@@ -355,18 +355,31 @@ def verify(
 
 @app.command("import")
 def import_(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|KIND", show_default=False, help="As zoo list has it.")
+    ],
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", show_default=False)
     ] = None,
     output: Annotated[
         str, typer.Option("-o", "--output", help="Folder that the release is made in.")
     ] = "releases",
+    name: Annotated[
+        str | None, typer.Option(help="Of a KIND: ARCHITECTURE-DATASET, such as asteroid-wham.")
+    ] = None,
+    sources: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Of a KIND: what the file gives, in order."),
+    ] = None,
 ) -> None:
-    """Make a release of weights that their authors have published."""
+    """Make a release of weights that others have published.
+
+    NAME stands for weights of a system's authors, which are downloaded where no FILE is given. KIND
+    is asteroid, bs-roformer or mel-band-roformer, for files that anybody has trained.
+    """
     from zoo.cli.hub import import_weights
 
-    import_weights(name, files or [], output)
+    import_weights(what, files or [], output, name, sources)
 
 
 @app.command()

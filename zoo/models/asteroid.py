@@ -153,9 +153,8 @@ def from_checkpoint(path: str | os.PathLike[str], sources: Sequence[str]) -> Ast
         name, arguments = content["model_name"], dict(content["model_args"])
         state = content["state_dict"]
     except (OSError, RuntimeError, KeyError, TypeError, UnpicklingError, EOFError) as error:
-        raise ReleaseError(
-            f"{path} is no checkpoint of asteroid: {str(error).splitlines()[0]}"
-        ) from error
+        told = str(error).split("\n")[0] or type(error).__name__
+        raise ReleaseError(f"{path} is no checkpoint of asteroid: {told}") from error
     if name not in NAMES:
         raise ReleaseError(f"{path} holds a {name}; known are {', '.join(NAMES)}.")
     rate = int(arguments.pop("sample_rate", None) or 8000)  # asteroid's own default

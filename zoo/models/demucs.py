@@ -42,6 +42,7 @@ class HTDemucs(Separator):
         width: maps of the first level; each has twice as many as the one before.
         n_fft: STFT window in samples.
         depth: levels of the U-Nets; a few bins must be left below them.
+        bottom_width: maps between the U-Nets and the transformer, by layers of their own; 0: none.
         n_layers: of the transformer.
         n_heads: of its attention.
         segment_s: of a training example, in seconds.
@@ -59,6 +60,7 @@ class HTDemucs(Separator):
         width: int = 48,
         n_fft: int = 4096,
         depth: int = 4,
+        bottom_width: int = 0,
         n_layers: int = 5,
         n_heads: int = 8,
         segment_s: float = 7.8,
@@ -74,8 +76,9 @@ class HTDemucs(Separator):
 
         self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
         self.network: nn.Module = Network(
-            list(self.sources), channels, width, nfft=n_fft, depth=depth, t_layers=n_layers,
-            t_heads=n_heads, samplerate=sample_rate, segment=segment_s, use_train_segment=False,
+            list(self.sources), channels, width, nfft=n_fft, depth=depth,
+            bottom_channels=bottom_width, t_layers=n_layers, t_heads=n_heads,
+            samplerate=sample_rate, segment=segment_s, use_train_segment=False,
         )  # fmt: skip
 
     @property

