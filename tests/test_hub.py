@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fake_wandb import ENTITY, KEY, FakeWandb, no_account
 from huggingface_hub import HfApi
 
 import zoo
@@ -15,8 +16,9 @@ from zoo.cli import main
 from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel
 from zoo.hub.cards import PICTURE, card
 from zoo.hub.publish import build, check, publish
-from zoo.release import bundled, read_release
+from zoo.release import bundled, read_release, recorded
 from zoo.testing.hub import Fault, LocalHub
+from zoo.training import loggers
 
 LICENCE = {"code": "MIT", "weights": "CC0 1.0", "data": "CC0 1.0"}
 FACTS = {"licence": LICENCE, "trained_on": "noise, to see that it works"}
@@ -216,6 +218,47 @@ def test_a_run_needs_a_name_and_licences(model, tmp_path, capsys):
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
+def test_a_checkpoint_tells_how_it_was_trained(tmp_path, capsys):
+    line = ["fit", "-c", "umx", "-c", "data/generated", "-c", "hardware/cpu-smoke", "--wandb=off",
+            "--trainer.max_epochs=1", "--data.examples_per_epoch=4", "--run_dir=run",
+            "--data.arguments.n_train=1", "--data.arguments.n_valid=1"]  # fmt: skip
+    assert main([*line, "--seed_everything=7"]) == 0
+    facts = ["--weights-licence=CC0 1.0", "--data-licence=CC0 1.0", "--trained-on=generated songs"]
+    assert main(["publish", "run", "--name=umx-generated", *facts, "--dry-run"]) == 0
+    told = read_release("releases/umx-generated").provenance
+    assert (told["seed"], told["steps"], told["epoch"]) == (7, 1, 0)
+    assert told["hours"] >= 0 and "CPU thread" in told["hardware"]
+    assert told["validation"].startswith("val/sdr ")
+    assert told["data_fingerprint"].startswith("generated ") and told["versions"]["torch"]
+    text = Path("releases/umx-generated/README.md").read_text()
+    assert "| seed | 7 |" in text and "| run | not logged online |" in text
+
+
+@pytest.mark.slow
+def test_a_release_becomes_an_artifact_or_says_what_was_not_taken(
+    release, tmp_path, monkeypatch, capsys
+):
+    no_account(monkeypatch, tmp_path / "home")
+    monkeypatch.setattr(loggers, "FINISH_S", 2.0)
+    line = ["publish", str(release.folder), "--wandb"]
+    with FakeWandb() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert main(line) == 2
+        assert "`wandb login` stores a key" in capsys.readouterr().err
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        server.refused.add("model.safetensors")
+        assert main(line) == 2
+        assert "W&B has not taken all of it" in capsys.readouterr().err
+        server.refused.clear()
+        assert main(line) == 0
+        assert f"W&B: {ENTITY}/music-separation-zoo/umx-noise:v" in capsys.readouterr().out
+        artifact = server.artifacts[-1]
+        assert artifact.type == "model" and f"v{zoo.__version__}" in artifact.aliases
+        weights = (release.folder / "model.safetensors").read_bytes()
+        assert artifact.files["model.safetensors"] == weights
+        assert artifact.metadata["trained_on"] == FACTS["trained_on"]
+
+
 def test_a_release_is_verified(release, capsys):
     assert main(["verify", str(release.folder)]) == 0
     assert "the golden pair is reproduced" in capsys.readouterr().out
@@ -232,10 +275,10 @@ def test_bundled_releases_are_what_they_were(name, capsys):
 # ----------------------------------------------------------------- cards
 
 
-@pytest.mark.parametrize("name", sorted(bundled()))
+@pytest.mark.parametrize("name", sorted(recorded()))
 def test_the_cards_in_the_checkout_are_those_of_the_records(name, request):
     folder = Path(__file__).parent.parent / "hub_cards"
-    assert (folder / f"{name}.md").read_text("utf-8") == card(bundled()[name])
+    assert (folder / f"{name}.md").read_text("utf-8") == card(recorded()[name])
 
 
 def test_a_card_says_what_was_measured_and_what_was_not():

@@ -15,9 +15,10 @@ from torch import nn
 
 import zoo.release
 from zoo import catalog
+from zoo.cli import main
 from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel
 from zoo.models import TABLE
-from zoo.release import bundled, describe, read_release
+from zoo.release import bundled, describe, read_release, recorded
 from zoo.separator import Separator
 from zoo.weights import (
     from_pretrained,
@@ -665,6 +666,18 @@ def test_a_bundled_release_is_found_by_name(tmp_path, caplog):
     assert caplog.messages == [
         "learner-noise (bundled): vocals, other at 8000 Hz; trained on noise; weights CC BY 4.0"
     ]
+
+
+def test_a_release_without_its_weights_is_told_and_not_loaded(tmp_path, capsys):
+    write(tmp_path / "bundled" / "learner-noise")
+    (tmp_path / "bundled" / "learner-noise" / "model.safetensors").unlink()
+    assert not bundled() and list(recorded()) == ["learner-noise"]
+    assert describe("learner-noise").trained_on == "noise"
+    with pytest.raises(UnknownModel, match="`zoo fit -c releases/learner-noise` makes them again"):
+        from_pretrained("learner-noise")
+    assert main(["list"]) == 0
+    _, _, told = capsys.readouterr().out.partition("whose weights do not come along")
+    assert "learner-noise" in told
 
 
 def test_the_release_stands_in_what_it_separates(tmp_path):

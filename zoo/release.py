@@ -132,6 +132,11 @@ class Release:
         return channels
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the weights lie in the folder; of some releases only record and scores do."""
+        return self.folder is not None and (self.folder / WEIGHTS).is_file()
+
+    @property
     def scores(self) -> list[str]:
         """The score files, as listed in the record."""
         return sorted(name for name in self.sha256 if name.startswith(f"{SCORES}/"))
@@ -259,6 +264,11 @@ def _real_file(folder: Path, name: str) -> Path:
 
 def bundled() -> dict[str, Release]:
     """The releases that came with the package, by name."""
+    return {name: release for name, release in recorded().items() if release.has_weights}
+
+
+def recorded() -> dict[str, Release]:
+    """These, and releases of which only record, recipe and scores came, by name."""
     found = {}
     for record in sorted(BUNDLED.glob(f"*/{RECORD}")):
         try:
@@ -271,7 +281,7 @@ def bundled() -> dict[str, Release]:
 
 
 def describe(name: str | os.PathLike[str]) -> Release:
-    """The record of a bundled release, of the one that stands in for it, or of that in a folder.
+    """The record that came with the package, of the release that stands in, or in a folder.
 
     Raises:
         UnknownModel: there is none of this name.
@@ -279,6 +289,8 @@ def describe(name: str | os.PathLike[str]) -> Release:
     """
     if (Path(name) / RECORD).is_file():
         return read_record(name)
+    if release := recorded().get(str(name)):
+        return release
     place = _bundled_place(str(name), stand_in=True)
     if place is None:
         raise _unknown(str(name))
@@ -371,6 +383,11 @@ def _unknown(name: str) -> UnknownModel:
         return UnknownModel(
             f"{name!r} is an architecture, not a release. zoo.create({name!r}) makes one, without "
             "trained weights; `zoo list` shows the releases."
+        )
+    if name in recorded():
+        return UnknownModel(
+            f"the weights of {name!r} do not come along, only its recipe and scores. "
+            f"`zoo fit -c releases/{name}` makes them again."
         )
     hint = near(name, [*bundled(), *PUBLISHED, *architectures])
     return UnknownModel(

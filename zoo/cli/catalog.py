@@ -9,7 +9,7 @@ from zoo import catalog, recipes
 from zoo.catalog import Entry
 from zoo.errors import UnknownModel
 from zoo.hub.authors import PUBLISHED, Published
-from zoo.release import RECORD, Release, bundled, cache_folder, describe
+from zoo.release import RECORD, Release, bundled, cache_folder, describe, recorded
 
 
 def show_list(
@@ -23,19 +23,19 @@ def show_list(
         sources: that a release gives, all of them.
         sort: ``"name"``, or ``"sdr"``: the best first, releases with the same protocol together.
     """
-    releases = [
+    all_of_them = [
         r
-        for r in bundled().values()
+        for r in recorded().values()
         if (licence or "").casefold() in r.licence["weights"].casefold()
         and set(sources or ()) <= set(r.sources)
     ]
     if sort == "sdr":
-        releases.sort(key=_by_score)
+        all_of_them.sort(key=_by_score)
     print("Releases: zoo separate -m NAME, zoo.from_pretrained(NAME)")
-    _print_table(
-        (r.name, ", ".join(r.sources), _format(r), _trained_on(r), r.licence["weights"])
-        for r in releases
-    )
+    _print_releases(r for r in all_of_them if r.has_weights)
+    if without := [r for r in all_of_them if not r.has_weights]:
+        print("\nReleases whose weights do not come along: zoo fit -c releases/NAME, zoo info NAME")
+        _print_releases(without)
     published = {
         name: offer
         for name, offer in PUBLISHED.items()
@@ -57,6 +57,13 @@ def show_list(
         (e.name, e.domain, e.summary or f"plug-in of {e.plugin}", e.paper) for e in entries
     )
     print(f"\nRecipes: {', '.join(recipes.names())}")
+
+
+def _print_releases(releases: Iterable[Release]) -> None:
+    _print_table(
+        (r.name, ", ".join(r.sources), _format(r), _trained_on(r), r.licence["weights"])
+        for r in releases
+    )
 
 
 def _by_score(release: Release) -> tuple[str, float, str]:
@@ -154,7 +161,7 @@ def _show_architecture(entry: Entry) -> None:
             **_sizes(entry.facts),
             "trained": "by a recipe" if entry.trainable else "needs no training",
             "releases": ", ".join(
-                r.name for r in bundled().values() if r.architecture == entry.name
+                r.name for r in recorded().values() if r.architecture == entry.name
             ),
             "from": entry.plugin,
         }

@@ -332,14 +332,17 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and check; send nothing.")] = (
         False
     ),
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Give it to Weights & Biases too, as an artifact.")
+    ] = False,
 ) -> None:
     """Make a release of a run, check it, and upload it to the Hugging Face Hub."""
     from zoo.cli.hub import publish_release
 
     licence = {"code": code_licence, "weights": weights_licence or "", "data": data_licence or ""}
     publish_release(
-        source, name, repo, output, tag, private, dry_run, licence=licence, trained_on=trained_on,
-        stand_in_for=stand_in_for, scores=scores, precision=precision,
+        source, name, repo, output, tag, private, dry_run, wandb, licence=licence,
+        trained_on=trained_on, stand_in_for=stand_in_for, scores=scores, precision=precision,
     )  # fmt: skip
 
 

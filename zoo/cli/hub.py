@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from zoo import __version__
 from zoo.cli.progress import printable
 from zoo.errors import ZooError
 from zoo.hub.authors import FORMATS
@@ -23,6 +24,7 @@ def publish_release(
     tag: str | None,
     private: bool,
     is_dry: bool,
+    to_wandb: bool,
     **facts: Any,
 ) -> None:
     """Build a release, or take one that is there, and upload it."""
@@ -37,6 +39,12 @@ def publish_release(
         release = build(path, folder, name=name, **facts)
     assert release.folder is not None
     print(f"{printable(release.folder)}/: checked; its golden pair is reproduced")
+    if to_wandb and not is_dry:
+        from zoo.hub.artifact import log_release
+
+        print(f"W&B: {log_release(release, tag or f'v{__version__}')}")
+        if repo is None:
+            return
     if is_dry or repo is None or not _has_token():
         _show_plan(release, repo, private)
         if repo is not None and not is_dry:

@@ -18,7 +18,7 @@ from zoo.evaluation.board import Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
 from zoo.evaluation.overlap import overlap
 from zoo.metrics.rules import ILL_CONDITIONED, N_TEST, Protocol, protocol
-from zoo.release import SCORES, Release, bundled
+from zoo.release import SCORES, Release, recorded
 from zoo.scores import TrackScores
 
 FACTS = (
@@ -85,7 +85,7 @@ def bundled_entries() -> tuple[list[Entry], list[str]]:
     """Entries of the releases that came with the package."""
     found: list[Entry] = []
     problems: list[str] = []
-    for release in bundled().values():
+    for release in recorded().values():
         found += entries_of(release, problems)
     return found, problems
 
@@ -280,7 +280,7 @@ def _shared(
     """What the test shares with the training of a system that was trained."""
     if facts.get("kind") not in ("release", "checkpoint"):
         return ""
-    home = release or bundled().get(str(facts.get("release")))
+    home = release or recorded().get(str(facts.get("release")))
     if home is None:  # a checkpoint of somebody's: taken to be trained on the set it is scored on
         found = overlap(dataset, tracks, dataset)
         return f"{found}, if trained on its usual split" if found else ""

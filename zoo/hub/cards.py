@@ -146,6 +146,8 @@ def _bandwidth(release: Release) -> str:
 
 def _size(release: Release) -> str:
     assert release.folder is not None
+    if not release.has_weights:
+        return f"they do not come along: `zoo fit -c releases/{release.name}` makes them again"
     size = (release.folder / WEIGHTS).stat().st_size
     return f"{size / 1e6:.1f} MB, {release.precision}"
 

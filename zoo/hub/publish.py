@@ -21,6 +21,7 @@ import torch
 
 import zoo
 from zoo.errors import ChecksumError, ReleaseError, ZooError
+from zoo.hub import facts
 from zoo.hub.cards import PICTURE, card, picture
 from zoo.release import RECORD, Release, locate, read_release, sha256_of
 from zoo.separator import Separator
@@ -72,7 +73,8 @@ def build(
         name: ``<architecture>-<data set>[-<variant>]``.
         licence: of ``code``, ``weights`` and ``data``.
         trained_on: one sentence.
-        provenance: seed, steps, hours..., as plain JSON values.
+        provenance: what is to be said beside that which checkpoint and scores say themselves, or
+            instead of it; plain JSON values.
         scores: folder of score files.
         precision: ``"float16"`` or ``"float32"``.
         stand_in_for: release that this one replaces for now.
@@ -83,11 +85,15 @@ def build(
     """
     if not (trained_on or "").strip():
         raise ReleaseError("what the weights learned from is not stated; say it in a sentence.")
-    model, recipe = _model_and_recipe(source)
+    model, checkpoint = _model_and_checkpoint(source)
+    told: dict[str, Any] = facts.of_checkpoint(checkpoint, name) if checkpoint else {}
+    if scores is not None:
+        told["scores"] = facts.of_scores(scores)
+    recipe = _recipe(checkpoint) if checkpoint else None
     release = write_release(
         folder, model, name=name, licence=dict(licence or {}), trained_on=str(trained_on),
-        provenance=provenance, precision=precision, stand_in_for=stand_in_for, recipe=recipe,
-        scores=scores, card=_card,
+        provenance={**told, **(provenance or {})}, precision=precision, stand_in_for=stand_in_for,
+        recipe=recipe, scores=scores, card=_card,
     )  # fmt: skip
     check(release, model)
     return release
@@ -189,15 +195,15 @@ def push(
     private: bool = False,
     token: str | None = None,
     endpoint: str | None = None,
-    **facts: Any,
+    **said: Any,
 ) -> Published:
     """`build` in a folder that does not stay, and `publish`; arguments as they have them.
 
     The release's name is the repository's, unless ``name`` says another.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as draft:
-        name = facts.pop("name", repo.partition("/")[2])
-        release = build(model, Path(draft) / name, name=name, **facts)
+        name = said.pop("name", repo.partition("/")[2])
+        release = build(model, Path(draft) / name, name=name, **said)
         return publish(release, repo, tag=tag, private=private, token=token, endpoint=endpoint)
 
 
@@ -231,7 +237,7 @@ def _card(release: Release) -> str:
     return card(release)
 
 
-def _model_and_recipe(
+def _model_and_checkpoint(
     source: str | os.PathLike[str] | Separator,
 ) -> tuple[Separator, Path | None]:
     if isinstance(source, Separator):
@@ -243,10 +249,14 @@ def _model_and_recipe(
         if found is None:
             raise ReleaseError(f"{path} holds no checkpoint; name a run or a checkpoint.")
         path = found
-    place = locate(path)
-    recipes = [place.path.parent / "config.yaml", place.path.parent.parent / "config.yaml"]
-    recipe = next((r for r in recipes if r.is_file()), None)
-    return from_pretrained(place.path, device="cpu"), recipe
+    path = locate(path).path
+    return from_pretrained(path, device="cpu"), path if path.is_file() else None
+
+
+def _recipe(checkpoint: Path) -> Path | None:
+    """The resolved recipe that lies beside a checkpoint, or in its run."""
+    places = [checkpoint.parent / "config.yaml", checkpoint.parent.parent / "config.yaml"]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _music(model: Separator) -> torch.Tensor:

@@ -218,7 +218,7 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_model(self, path: Path, aliases: list[str], metadata: Mapping[str, Any]) -> None:
-        """Upload a checkpoint as the run's model, and wait for it as long as its size allows."""
+        """Upload a checkpoint or a release's folder as a model; wait as long as its size allows."""
         import wandb
 
         if os.environ.get("WANDB_LOG_MODEL", "").lower() == "false":
@@ -234,10 +234,14 @@ class WandbRun(WandbLogger):
                 raise OSError(reason)
             artifact = wandb.Artifact(name, "model", metadata=dict(metadata))
             # On its way it is a copy, which W&B deletes when the server has it.
-            artifact.add_file(str(path), name=path.name, skip_cache=True)
+            files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+            for file in files:
+                place = file.name if path.is_file() else file.relative_to(path).as_posix()
+                artifact.add_file(str(file), name=place, skip_cache=True)
             artifact = run.log_artifact(artifact, aliases=aliases)
             if not run.offline:
-                artifact.wait(math.ceil(FINISH_S + path.stat().st_size / SLOW_BYTES_PER_S))
+                size = sum(file.stat().st_size for file in files)
+                artifact.wait(math.ceil(FINISH_S + size / SLOW_BYTES_PER_S))
                 self._note(artifact=artifact.qualified_name)
                 log.info("W&B: %s is %s", path.name, artifact.qualified_name)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from zoo.files import write_whole
@@ -26,6 +29,8 @@ class SaveRecipe(Callback):
     def __init__(self, folder: str | os.PathLike[str], recipe: str) -> None:
         self.folder, self.recipe = Path(folder), recipe
         self._facts: dict[str, str] = {}
+        self._earlier = 0.0  # seconds of training before this process
+        self._began = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
         if not trainer.is_global_zero:
@@ -49,8 +54,25 @@ class SaveRecipe(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the recipe with the weights: plain text, as ``weights_only`` loading wants it."""
-        checkpoint["zoo_run"] = {"recipe": self.recipe, **self._facts}
+        """Keep the recipe with the weights: plain values, for ``weights_only`` loading."""
+        checkpoint["zoo_run"] = {
+            "recipe": self.recipe, **self._facts, "hardware": hardware(pl_module.device),
+            "seconds": round(self._earlier + time.monotonic() - self._began),
+        }  # fmt: skip
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count on from what an earlier process has spent."""
+        self._earlier = float((checkpoint.get("zoo_run") or {}).get("seconds", 0.0))
+
+
+def hardware(device: torch.device) -> str:
+    """What trains, in words: a GPU's name, or how many threads of which CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    n = torch.get_num_threads()
+    return f"{n} CPU thread{'s' if n > 1 else ''} ({platform.machine()})"
 
 
 def commit() -> str:
