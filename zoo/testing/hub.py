@@ -17,9 +17,11 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -96,6 +98,7 @@ class LocalHub:
         self.requests: list[str] = []
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
+        self.lines: set[socket.socket] = set()  # that are open
         hub = self
 
         class Handler(_Handler):
@@ -120,9 +123,12 @@ class LocalHub:
         self.stop()
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Answer no more, not on lines that are open either."""
         self._server.shutdown()
         self._server.server_close()
+        for line in list(self.lines):
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def commit(self, repository: Repository, title: str, files: dict[str, bytes]) -> Commit:
         """Add a commit."""
@@ -145,6 +151,14 @@ class _Handler(BaseHTTPRequestHandler):
     hub: LocalHub
 
     # ------------------------------------------------------------- requests
+
+    def setup(self) -> None:
+        super().setup()
+        self.hub.lines.add(self.connection)
+
+    def finish(self) -> None:
+        self.hub.lines.discard(self.connection)
+        super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
