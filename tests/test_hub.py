@@ -291,6 +291,20 @@ def test_a_card_says_what_was_measured_and_what_was_not():
     assert result["dataset"]["type"] == "mir1k"
 
 
+def test_scores_are_written_for_a_benchmark_of_the_hub(model, tmp_path):
+    scores = bundled()["mmdensenet-mir1k"].folder / "scores"
+    told = {"name": "umx-noise", "benchmark": "org/mir1k", **FACTS}
+    built = build(model, tmp_path / "r", scores=scores, **told)
+    results = yaml.safe_load((built.folder / ".eval_results" / "mir1k.yaml").read_text())
+    (first, *_) = results
+    assert first["dataset"] == {"id": "org/mir1k", "task_id": "gnsdr_vocals"}
+    assert first["value"] == built.provenance["scores"]["GNSDR_vocals"] == 8.45
+    assert ".eval_results/mir1k.yaml" in built.sha256
+    with pytest.raises(ReleaseError, match="holds no scores for org/mir1k"):
+        build(model, tmp_path / "other", **told)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_stand_in_says_so_first(model, tmp_path):
     found = build(
         model, tmp_path / "umx-noise", name="umx-noise", stand_in_for="umx-musdb18", **FACTS

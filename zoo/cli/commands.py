@@ -322,6 +322,10 @@ def publish(
     scores: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Score files of zoo evaluate.")
     ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Data set of the Hub whose board shows the scores."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(click_type=click.Choice(["float16", "float32"]), help="Of the weights.")
     ] = "float16",
@@ -343,6 +347,7 @@ def publish(
     publish_release(
         source, name, repo, output, tag, private, dry_run, wandb, licence=licence,
         trained_on=trained_on, stand_in_for=stand_in_for, scores=scores, precision=precision,
+        benchmark=benchmark,
     )  # fmt: skip
 
 

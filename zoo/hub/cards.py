@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from zoo import catalog, recipes
-from zoo.errors import ZooError
+from zoo.errors import ReleaseError, ZooError
 from zoo.evaluation import published
 from zoo.evaluation.board import Row
 from zoo.evaluation.collecting import entries_of
@@ -77,6 +77,36 @@ def picture(release: Release, path: Path) -> bool:
             figure.savefig(path)
             return True
     return False
+
+
+def eval_results(release: Release, benchmark: str) -> str:
+    """The release's scores in the Hub's own format, YAML, for the leaderboard of a data set there.
+
+    Args:
+        release: in its folder.
+        benchmark: ``org/name`` of the data set on the Hub.
+
+    Raises:
+        ReleaseError: the release holds no scores.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    results = [
+        EvalResultEntry(
+            dataset_id=benchmark,
+            task_id=f"{metric.lower()}_{source}",
+            value=round(cell.value, 2),
+            notes=f"{metric} of {source} in dB, protocol {entry.protocol}"
+            + (f", {row.coverage}" if row.coverage else ""),
+        )  # fmt: skip
+        for entry, row in _rows(release)
+        for source, by_metric in row.cells.items()
+        for metric, cell in list(by_metric.items())[:1]
+        if not math.isnan(cell.value)
+    ]
+    if not results:
+        raise ReleaseError(f"{release.name} holds no scores for {benchmark}; give --scores FOLDER.")
+    return yaml.safe_dump(eval_result_entries_to_yaml(results), sort_keys=False)
 
 
 class _Loose(dict[str, Any]):

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 import zoo
 from zoo.errors import ChecksumError, ReleaseError, ZooError
 from zoo.hub import facts
-from zoo.hub.cards import PICTURE, card, picture
+from zoo.hub.cards import PICTURE, card, eval_results, picture
 from zoo.release import RECORD, Release, locate, read_release, sha256_of
 from zoo.separator import Separator
 from zoo.weights import from_pretrained, verify, write_release
@@ -64,6 +65,7 @@ def build(
     scores: str | os.PathLike[str] | None = None,
     precision: str = "float16",
     stand_in_for: str | None = None,
+    benchmark: str | None = None,
 ) -> Release:
     """A release folder of a run, a checkpoint or a model, checked.
 
@@ -78,6 +80,8 @@ def build(
         scores: folder of score files.
         precision: ``"float16"`` or ``"float32"``.
         stand_in_for: release that this one replaces for now.
+        benchmark: data set of the Hub, ``org/name``, whose leaderboard is to show the scores; they
+            are written into ``.eval_results/`` for it.
 
     Raises:
         LicenceError: a licence is not stated.
@@ -93,7 +97,7 @@ def build(
     release = write_release(
         folder, model, name=name, licence=dict(licence or {}), trained_on=str(trained_on),
         provenance={**told, **(provenance or {})}, precision=precision, stand_in_for=stand_in_for,
-        recipe=recipe, scores=scores, card=_card,
+        recipe=recipe, scores=scores, card=partial(_card, benchmark=benchmark),
     )  # fmt: skip
     check(release, model)
     return release
@@ -230,9 +234,13 @@ def _compare(api: Any, release: Release, repo: str, tag: str) -> None:
                 )
 
 
-def _card(release: Release) -> str:
-    """The README, with its picture beside it."""
+def _card(release: Release, benchmark: str | None) -> str:
+    """The README, with what lies beside it: its picture, and the results for a benchmark."""
     assert release.folder is not None
+    if benchmark is not None:
+        place = release.folder / ".eval_results" / f"{benchmark.rpartition('/')[2]}.yaml"
+        place.parent.mkdir()
+        place.write_text(eval_results(release, benchmark), encoding="utf-8")
     picture(release, release.folder / PICTURE)
     return card(release)
 
