@@ -71,6 +71,13 @@ class MissingPackage(ZooError, ImportError):
     """A package that only this feature needs, and that is not installed."""
 
 
+def check_least(least: float, **values: float | None) -> None:
+    """Raise `RecipeError` where an argument is less than that; None is one that is not given."""
+    for name, value in values.items():
+        if value is not None and not value >= least:
+            raise RecipeError(f"{name} is {value}; it must be at least {least:g}.")
+
+
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     """Raise `RecipeError` where an argument has none of its values."""
     if value not in (words := list(known)):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo.errors import DatasetError, ZooError
+from zoo.errors import DatasetError, RecipeError, ZooError, check_least
 from zoo.metrics.protocols import score, summarise
 from zoo.metrics.sdr import framewise_sdr
 from zoo.stems import RECORD, as_recorded, record, to_text, together, versions
@@ -39,6 +39,7 @@ from zoo.streaming import (
 
 log = logging.getLogger(__name__)
 
+SHORTEST_S = 0.001  # of a training example
 PUBLISHING = "zoo.hub.publish"  # some floors above, and imported only when a model is published
 
 State = dict[str, Tensor] | None  # what a survey found; every tensor has the batch first
@@ -73,6 +74,9 @@ class Separator(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.sources = tuple(sources)
+        check_least(1, sample_rate=sample_rate, channels=channels)
+        if len(set(self.sources)) < len(self.sources):
+            raise RecipeError(f"sources {list(self.sources)}: a name stands there twice.")
         self.sample_rate = sample_rate
         self.channels = channels
         self.info: dict[str, Any] = {}  # what a release says of itself; see zoo.release

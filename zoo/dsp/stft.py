@@ -10,6 +10,8 @@ True
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import RecipeError
+
 
 class STFT(nn.Module):
     """Short-time Fourier transform with a periodic Hann window.
@@ -27,7 +29,7 @@ class STFT(nn.Module):
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
         if n_fft % 2 or not 0 < hop <= n_fft // 2:
-            raise ValueError(
+            raise RecipeError(
                 f"hop {hop} must lie between 1 and half of n_fft {n_fft}, which is to be even"
             )
         self.n_fft, self.hop = n_fft, hop

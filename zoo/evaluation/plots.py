@@ -14,6 +14,7 @@ import numpy as np
 from zoo import pictures
 from zoo.evaluation.board import PROVENANCES, Board, Row
 from zoo.evaluation.page import TITLE, made_by, render, unit
+from zoo.evaluation.scene_plot import over_layouts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,8 +54,8 @@ def write(boards: Sequence[Board], path: str | os.PathLike[str]) -> list[Path]:
 
     Args:
         boards: one set of pictures each.
-        path: folder, which is made; ``<data set>-<protocol>-tracks.png``, ``...-cost.png``, and
-            ``plots.html``, which needs no other file.
+        path: folder, which is made; ``<data set>-<protocol>-tracks.png``, ``...-cost.png``, of
+            scenes ``...-layouts.png``, and ``plots.html``, which needs no other file.
 
     Returns:
         The files written.
@@ -87,6 +88,8 @@ def _figures(board: Board) -> Iterator[tuple[str, str, Figure]]:
         yield "tracks", f"{board.title}: box plots of {metric} over tracks", figure
     if (figure := cost(board)) is not None:
         yield "cost", f"{board.title}: {metric} against cost", figure
+    if (figure := over_layouts(board)) is not None:
+        yield "layouts", f"{board.title}: over angles and delays", figure
 
 
 def spread(board: Board) -> Figure | None:

@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.compat import asteroid
-from zoo.errors import RecipeError, ReleaseError, check_choice
+from zoo.errors import RecipeError, ReleaseError, check_choice, check_least
 from zoo.models import TABLE
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, masked_mean
 
 NAMES = (
     "ConvTasNet", "DPRNNTasNet", "DPTNet", "SuDORMRFNet", "SuDORMRFImprovedNet", "LSTMTasNet",
@@ -81,6 +81,7 @@ class AsteroidModel(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(SHORTEST_S, segment_s=segment_s)
         check_choice("model_name", model_name, NAMES)
         check_choice("criterion", criterion, ("neg_snr", "neg_sisdr", "neg_sdsdr", "mse"))
         self.criterion, self._segment = criterion, round(segment_s * sample_rate)

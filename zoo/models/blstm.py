@@ -39,9 +39,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
+from zoo.errors import check_least
 from zoo.models import TABLE
 from zoo.models.statistics import mixture_statistics
 from zoo.models.targets import TargetNetworks
+from zoo.separator import SHORTEST_S
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,8 @@ class BLSTM(TargetNetworks):
             wiener_iterations, wiener_reg, covariance,
         )  # fmt: skip
         self.save_hyperparameters()
+        check_least(1, n_cells=n_cells, n_layers=n_layers, bandwidth_hz=bandwidth_hz)
+        check_least(SHORTEST_S, segment_s=segment_s)
         self.segment_s, self._rate = segment_s, sample_rate
         n_seen = min(self.stft.n_bins, int(bandwidth_hz * n_fft / sample_rate) + 1)
         for target in self.targets:

@@ -56,7 +56,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
-from zoo.errors import RecipeError
+from zoo.errors import RecipeError, check_least
 from zoo.models import TABLE
 from zoo.separator import Separator, State
 
@@ -107,6 +107,11 @@ class DeepConvSep(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(
+            1, step_frames=step_frames, n_vertical=n_vertical, n_horizontal=n_horizontal,
+            n_hidden=n_hidden,
+        )  # fmt: skip
+        check_least(2, patch_frames=patch_frames)
         if patch_frames % step_frames:
             raise RecipeError(
                 f"patch_frames {patch_frames} is no multiple of step_frames {step_frames}; "

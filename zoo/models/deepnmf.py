@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
 from zoo.models.targets import TargetNetworks
 
@@ -100,6 +100,8 @@ class DeepNMF(TargetNetworks):
             wiener_iterations, wiener_reg, covariance,
         )  # fmt: skip
         self.save_hyperparameters()
+        check_least(1, n_bases=n_bases, n_layers=n_layers, segment_frames=segment_frames)
+        check_least(0, sparsity=sparsity)
         check_choice("parametrisation", parametrisation, ("multiplicative", "softplus"))
         if not 0 <= n_untied <= n_layers:
             raise RecipeError(f"n_untied is {n_untied}; of {n_layers} layers it can be 0 to all.")

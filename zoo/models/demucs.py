@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.compat import torchaudio
-from zoo.errors import MissingPackage
+from zoo.errors import MissingPackage, check_least
 from zoo.models import TABLE
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, masked_mean
 
 EPS = 1e-5  # of full scale: what is divided by is no smaller
 
@@ -67,6 +67,8 @@ class HTDemucs(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(1, width=width, depth=depth, n_layers=n_layers, n_heads=n_heads)
+        check_least(SHORTEST_S, segment_s=segment_s)
         if find_spec("demucs") is None:
             raise MissingPackage(
                 "HTDemucs needs the package demucs: `pip install 'music-separation-zoo[demucs]'`."

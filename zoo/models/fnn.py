@@ -46,6 +46,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
+from zoo.errors import RecipeError, check_least
 from zoo.models import TABLE
 from zoo.models.blocks import PrincipalComponents, with_neighbours
 from zoo.models.targets import TargetNetworks
@@ -99,9 +100,15 @@ class FNN(TargetNetworks):
             wiener_iterations, wiener_reg, covariance,
         )  # fmt: skip
         self.save_hyperparameters()
+        check_least(1, n_layers=n_layers, segment_frames=segment_frames)
+        check_least(
+            0, n_neighbours=n_neighbours, n_components=n_components, growth_epochs=growth_epochs
+        )
         self.growth_epochs, self.segment_frames = growth_epochs, segment_frames
         n_bins = self.stft.n_bins
         n_components = n_bins if n_components is None else n_components
+        if n_components > (most := n_bins * (2 * n_neighbours + 1)):
+            raise RecipeError(f"n_components is {n_components}; {most} features have no more.")
         self.features = Features(n_bins, n_neighbours, n_components)
         for target in self.targets:
             n_inputs = n_components or n_bins * (2 * n_neighbours + 1)

@@ -72,7 +72,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from zoo.dsp.stft import STFT
-from zoo.errors import RecipeError, ShapeError, check_choice
+from zoo.errors import RecipeError, ShapeError, check_choice, check_least
 from zoo.models import TABLE
 from zoo.models.statistics import mixture_statistics
 from zoo.models.targets import TargetNetworks
@@ -153,6 +153,7 @@ class MMDenseNet(TargetNetworks):
             wiener_iterations, wiener_reg, covariance,
         )  # fmt: skip
         self.save_hyperparameters()
+        check_least(1, segment_frames=segment_frames, first_maps=first_maps)
         self.segment_frames = segment_frames
         readings: dict[str, Any] = {
             "last_block": last_block, "first_maps": first_maps, "block_output": block_output,

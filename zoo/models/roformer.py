@@ -27,9 +27,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import MissingPackage, RecipeError
+from zoo.errors import MissingPackage, RecipeError, check_least
 from zoo.models import TABLE
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, masked_mean
 
 WINDOWS = (4096, 2048, 1024, 512, 256)  # of the loss, in samples
 HOP = 147
@@ -71,6 +71,8 @@ class BSRoFormer(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(1, width=width, depth=depth, hop=hop)
+        check_least(SHORTEST_S, segment_s=segment_s)
         if channels not in (1, 2) or (gives_one and len(self.sources) != 2):
             raise RecipeError(
                 f"channels {channels}, gives_one {gives_one}, {len(self.sources)} sources; a "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo.dsp.stft import STFT
 from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.separator import Separator, State, masked_mean
 
 
@@ -60,6 +60,7 @@ class TargetNetworks(Separator):
                 f"targets {list(self.targets)} of sources {list(self.sources)}; expected all of "
                 "them, or all but one, which is the mixture minus the others."
             )
+        check_least(0, wiener_iterations=wiener_iterations)
         check_choice("covariance", covariance, ("chunk", "song"))
         check_choice("wiener_reg", wiener_reg, ("relative", "norbert", "pinv"))
         self.wiener_iterations, self.wiener_reg = wiener_iterations, wiener_reg

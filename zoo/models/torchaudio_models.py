@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.compat import torchaudio
+from zoo.errors import check_least
 from zoo.models import TABLE
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, masked_mean
 
 EPS = 1e-5  # of full scale: what is divided by is no smaller
 SOFT = 1e-3  # of the mixture's energy, beside the error's: -30 dB count as nothing
@@ -67,6 +68,8 @@ class HybridDemucs(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(1, width=width, depth=depth)
+        check_least(SHORTEST_S, segment_s=segment_s)
         self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
         models: Any = torchaudio.load().models
         middle = {"dconv_attn": depth - 2, "dconv_lstm": depth - 2}
@@ -137,6 +140,12 @@ class ConvTasNet(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(
+            1, n_filters=n_filters, n_bottleneck=n_bottleneck, n_hidden=n_hidden,
+            n_layers=n_layers, n_stacks=n_stacks,
+        )  # fmt: skip
+        check_least(SHORTEST_S, segment_s=segment_s)
+        check_least(2, filter_length=filter_length)
         self._segment = round(segment_s * sample_rate)
         models: Any = torchaudio.load().models
         self.network: nn.Module = models.ConvTasNet(

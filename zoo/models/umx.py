@@ -53,11 +53,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
-from zoo.errors import RecipeError, ReleaseError
+from zoo.errors import RecipeError, ReleaseError, check_least
 from zoo.models import TABLE
 from zoo.models.statistics import mixture_statistics
 from zoo.models.targets import TargetNetworks
-from zoo.separator import Separator, masked_mean
+from zoo.separator import SHORTEST_S, Separator, masked_mean
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,8 @@ class OpenUnmix(TargetNetworks):
             wiener_iterations, wiener_reg, covariance,
         )  # fmt: skip
         self.save_hyperparameters()
+        check_least(1, hidden_size=hidden_size, n_layers=n_layers, bandwidth_hz=bandwidth_hz)
+        check_least(SHORTEST_S, segment_s=segment_s)
         if hidden_size % 2:
             raise RecipeError(
                 f"hidden_size is {hidden_size}; it must be even, half for each direction."

@@ -62,7 +62,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
 from zoo.separator import Separator, State, masked_mean
 
@@ -111,6 +111,7 @@ class WaveUNet(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(1, n_levels=n_levels, n_maps=n_maps, target_field=target_field)
         check_choice("output", output, ("difference", "direct"))
         check_choice("upsampling", upsampling, ("linear", "learned"))
         check_choice("activation", activation, ("tanh", "linear"))
@@ -120,6 +121,7 @@ class WaveUNet(Separator):
                 "they have a middle."
             )
         n_predicted = len(self.sources) - (output == "difference")
+        check_least(1, number_of_predicted_sources=n_predicted)
         self.is_difference, self.activation = output == "difference", activation
         self.network = UNet(
             channels, n_predicted, n_levels, n_maps, down_kernel, up_kernel, context,

@@ -58,7 +58,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
 from zoo.separator import Separator, State, masked_mean
 
@@ -109,9 +109,14 @@ class Wavenet(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        check_least(
+            1, n_stacks=n_stacks, n_dilations=n_dilations, width=width, final_maps=min(final_maps)
+        )
+        check_least(0, dissimilarity=dissimilarity)
         check_choice("widths", widths, ("equal_budget", "fixed"))
         check_choice("mode", mode, ("seamless", "published"))
         check_choice("norm", norm, ("l1", "l2"))
+        check_least(2, number_of_sources=len(self.sources))
         if target_field % 2 == 0 or target_field < 1:
             raise RecipeError(f"target_field is {target_field}; it must be odd, to have a middle.")
         if width is None and widths == "equal_budget" and n_stacks not in EQUAL_BUDGET:
