@@ -1,8 +1,8 @@
 """Wave-U-Net's TensorFlow checkpoint as a NumPy file, which ``zoo import`` reads.
 
     python3 -m venv tensorflow && tensorflow/bin/pip install tensorflow-cpu
-    tensorflow/bin/python wave_u_net_checkpoint.py checkpoints/105054/105054-2001 M4.npz
-    zoo import wave-u-net-m4-musdb18 M4.npz
+    tensorflow/bin/python wave_u_net_checkpoint.py checkpoints/M4/M4-134067 M4.npz
+    zoo import wave-u-net-m4-extra M4.npz
 
 The zoo itself needs no TensorFlow.  The checkpoint is named without ``.index`` and ``.data-...``.
 """

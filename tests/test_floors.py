@@ -17,7 +17,7 @@ FLOORS = {
             "errors files audio dsp metrics compat",
             "separator streaming stems scores catalog recipes pictures",
             "models data",
-            "release weights training",
+            "release weights training authors",
             "evaluation applications hub testing",
             "cli app __main__",
         ]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_hostile_names_in_a_record_are_refused(hub, files, tmp_path, name):
     changed(hub, {**files, "config.json": json.dumps(record).encode()})
     with pytest.raises(ReleaseError, match="expected files inside the release"):
         zoo.from_pretrained("org/umx-noise")
-    assert not list(tmp_path.rglob("evil*"))
+    assert not list(tmp_path.rglob("evil*")) and not Path("/tmp/evil.txt").exists()
 
 
 def test_files_beside_those_of_the_record_are_not_fetched(hub, files):

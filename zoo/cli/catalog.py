@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zoo import catalog, recipes
+from zoo.authors import PUBLISHED, Published
 from zoo.catalog import Entry
 from zoo.errors import UnknownModel
-from zoo.hub.authors import PUBLISHED, Published
-from zoo.release import RECORD, Release, bundled, cache_folder, describe, recorded
+from zoo.release import RECORD, Release, cache_folder, describe, recorded
 
 
 def show_list(
@@ -43,7 +44,7 @@ def show_list(
         and set(sources or ()) <= set(offer.sources)
     }
     if published:
-        print("\nAuthors' weights: fetched and converted when they are asked for by name")
+        print("\nAuthors' weights: fetched by name, or made of files by zoo import")
         _print_table(
             (name, ", ".join(o.sources), _place(name, o), o.trained_on, o.licence["weights"])
             for name, o in published.items()
@@ -83,7 +84,7 @@ def _place(name: str, offer: Published) -> str:
 
 def show_info(name: str) -> None:
     """Print the facts of a release, of published weights, or of an architecture."""
-    if name in PUBLISHED and name not in bundled():
+    if name in PUBLISHED and not (Path(name) / RECORD).is_file():
         _show_published(name)
         return
     try:

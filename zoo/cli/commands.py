@@ -379,6 +379,12 @@ def import_(
         str | None,
         typer.Option(metavar="A,B,...", help="Of a KIND: what the file gives, in order."),
     ] = None,
+    code_licence: Annotated[str | None, typer.Option(help="Of a KIND.")] = None,
+    weights_licence: Annotated[str | None, typer.Option(help="Of a KIND.")] = None,
+    data_licence: Annotated[str | None, typer.Option(help="Of a KIND.")] = None,
+    trained_on: Annotated[
+        str | None, typer.Option(metavar="SENTENCE", help="Of a KIND: what it learned from.")
+    ] = None,
 ) -> None:
     """Make a release of weights that others have published.
 
@@ -387,7 +393,9 @@ def import_(
     """
     from zoo.cli.hub import import_weights
 
-    import_weights(what, files or [], output, name, sources)
+    licence = {"code": code_licence, "weights": weights_licence, "data": data_licence}
+    stated = {part: text for part, text in licence.items() if text}
+    import_weights(what, files or [], output, name, sources, stated, trained_on)
 
 
 @app.command()

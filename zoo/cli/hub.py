@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo import __version__
+from zoo.authors import FORMATS
 from zoo.cli.progress import printable
 from zoo.errors import ZooError
-from zoo.hub.authors import FORMATS
 from zoo.hub.importing import import_files, import_release
 from zoo.hub.publish import Published, build, check, files_of, publish
 from zoo.release import RECORD, Release, locate, read_release
@@ -29,7 +29,11 @@ def publish_release(
 ) -> None:
     """Build a release, or take one that is there, and upload it."""
     path = Path(os.path.expanduser(source))
+    if repo is not None and not is_dry and not _has_token():
+        raise ZooError("no token of the Hub: set HF_TOKEN or `hf auth login`; nothing was sent.")
     if (path / RECORD).is_file():
+        if given := [key for key in ("scores", "benchmark", "trained_on") if facts.get(key)]:
+            raise ZooError(f"--{given[0].replace('_', '-')} is for a release that is made anew.")
         release = read_release(path)
         check(release)
     else:
@@ -45,12 +49,8 @@ def publish_release(
         print(f"W&B: {log_release(release, tag or f'v{__version__}')}")
         if repo is None:
             return
-    if is_dry or repo is None or not _has_token():
+    if is_dry or repo is None:
         _show_plan(release, repo, private)
-        if repo is not None and not is_dry:
-            raise ZooError(
-                "no token of the Hub: set HF_TOKEN or `hf auth login`; nothing was sent."
-            )
         return
     _show(publish(release, repo, tag=tag, private=private))
 
@@ -67,7 +67,13 @@ def verify_release(name: str) -> None:
 
 
 def import_weights(
-    what: str, files: list[str], output: str, name: str | None, sources: str | None
+    what: str,
+    files: list[str],
+    output: str,
+    name: str | None,
+    sources: str | None,
+    licence: dict[str, str],
+    trained_on: str | None,
 ) -> None:
     """Turn published weights into a release."""
     paths = [Path(os.path.expanduser(file)) for file in files]
@@ -77,9 +83,14 @@ def import_weights(
                 f"files of {what} need a name: zoo import {what} FILE... --name {what}-DATASET"
             )
         named = sources.split(",") if sources else None
-        release = import_files(what, paths, name, sources=named, output=Path(output))
-    elif name or sources:
-        raise ZooError(f"--name and --sources are for files of {', '.join(FORMATS)}.")
+        release = import_files(
+            what, paths, name, sources=named, licence=licence, trained_on=trained_on,
+            output=Path(output),
+        )  # fmt: skip
+    elif name or sources or trained_on or any(licence.values()):
+        raise ZooError(
+            f"of options, only -o goes with a name; the others are for {', '.join(FORMATS)}."
+        )
     else:
         release = import_release(what, paths, Path(output))
     assert release.folder is not None

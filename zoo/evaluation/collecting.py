@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from zoo import scores
+from zoo.authors import PUBLISHED
 from zoo.errors import ZooError
 from zoo.evaluation.board import Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
@@ -280,7 +281,12 @@ def _shared(
     """What the test shares with the training of a system that was trained."""
     if facts.get("kind") not in ("release", "checkpoint"):
         return ""
-    home = release or recorded().get(str(facts.get("release")))
+    name = str(facts.get("release"))
+    if release is None and (offer := PUBLISHED.get(name)):
+        if offer.saw_test and dataset.startswith(offer.data.removesuffix("hq")):
+            return "every song of the test, which it learned from"
+        return overlap(dataset, tracks, offer.data)
+    home = release or recorded().get(name)
     if home is None:  # a checkpoint of somebody's: taken to be trained on the set it is scored on
         found = overlap(dataset, tracks, dataset)
         return f"{found}, if trained on its usual split" if found else ""

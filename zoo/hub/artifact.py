@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def log_release(release: Release, tag: str) -> str:
         ReleaseError: W&B is not to be reached, or has not taken all of it.
     """
     assert release.folder is not None
+    if os.environ.get("WANDB_LOG_MODEL", "").lower() == "false":
+        raise ReleaseError("WANDB_LOG_MODEL is false, so W&B is given no weights; unset it.")
     with tempfile.TemporaryDirectory(prefix="zoo-wandb-") as draft:
         folder = Path(draft) / release.name
         logger = wandb_logger(folder, "online")

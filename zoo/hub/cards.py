@@ -51,7 +51,7 @@ def card(release: Release, repo: str | None = None) -> str:
     )  # fmt: skip
     found = _rows(release)
     provenance = {key: None for key in ("recipe", "validation", "hardware", "run")}
-    years = re.findall(r"\b(?:19|20)\d\d\b", entry.paper)
+    years = re.findall(r"\b(?:19|20)\d\d\b", entry.paper.partition("arXiv")[0])
     text = environment.get_template("card.md.jinja").render(
         r=release, entry=entry, facts=facts, source=repo or release.name,
         real_data=(release.stand_in_for or "").removeprefix(f"{release.architecture}-"),

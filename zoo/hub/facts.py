@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from zoo import recipes
 from zoo.errors import ZooError
 from zoo.evaluation.collecting import collect
 from zoo.evaluation.leaderboard import boards
+from zoo.weights import read_checkpoint
 
 N_METRICS = 4  # of each source, the protocol's first ones
 _VERSIONS = ("zoo", "torch", "lightning", "python")
@@ -27,7 +27,7 @@ def of_checkpoint(path: Path, name: str) -> dict[str, Any]:
         path: of the checkpoint.
         name: of the release; its recipe is ``releases/<name>`` where there is one.
     """
-    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    content = read_checkpoint(path)
     told: Mapping[str, Any] = content.get("zoo_run") or {}
     found: dict[str, Any] = {"steps": content.get("global_step"), "epoch": content.get("epoch")}
     recipe = yaml.safe_load(told.get("recipe") or "") or {}
@@ -38,7 +38,7 @@ def of_checkpoint(path: Path, name: str) -> dict[str, Any]:
     except ZooError:
         pass
     best = [s["best"] for s in content.get("callbacks", {}).values() if "best" in s]
-    if best and best[0] is not None:
+    if path.stem == "best" and best and best[0] is not None:
         found["validation"] = f"val/sdr {best[0]:.2f} dB, the best epoch"
     if seconds := told.get("seconds"):
         found["hours"] = round(float(seconds) / 3600, 2)

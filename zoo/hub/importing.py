@@ -1,4 +1,4 @@
-"""Releases made of other people's weights: `zoo.hub.authors` says of which, `zoo.hub.formats` how.
+"""Releases made of other people's weights: `zoo.authors` says of which, `zoo.hub.formats` how.
 
 Every file is checked against what is published of it, and read as data.  A release that comes of it
 has the authors' licence, or says that none is stated.
@@ -10,16 +10,22 @@ import hashlib
 import importlib
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ChecksumError, ReleaseError, UnknownModel, near
-from zoo.hub.authors import FORMATS, NOT_STATED, PUBLISHED, File, Published
-from zoo.release import RECORD, Release, cache_folder, sha256_of
+from filelock import FileLock
+
+from zoo.authors import FORMATS, NOT_STATED, PUBLISHED, File, Published
+from zoo.errors import ChecksumError, MissingPackage, ReleaseError, UnknownModel, ZooError, near
+from zoo.hub.formats import spleeter
+from zoo.release import RECORD, Release, cache_folder, read_record, sha256_of
 from zoo.separator import Separator
 from zoo.weights import write_release
 
+CONVERTERS = 1  # goes up when a reader is mended: what the cache holds is then made anew
 CONNECT_S, READ_S = 3, 30  # of silence, before a server counts as down
 
 log = logging.getLogger("zoo")
@@ -31,43 +37,58 @@ def import_release(
     """A release of the weights that the authors have published as ``name``, in ``output / name``.
 
     Args:
-        name: a key of `zoo.hub.authors.PUBLISHED`.
+        name: a key of `zoo.authors.PUBLISHED`.
         files: as they were published; none: they are downloaded.
         output: folder.
 
     Raises:
         UnknownModel: nothing of this name can be imported.
         ReleaseError: a file is missing, cannot be downloaded, or is not what was published.
+        ChecksumError: a file is another than the published one.
         MissingPackage: a package that reads the files is not installed.
     """
     if name not in PUBLISHED:
+        hint = near(name, PUBLISHED) or f" There are: {', '.join(PUBLISHED)}."
         raise UnknownModel(
-            f"nothing named {name!r} can be imported; there are {', '.join(PUBLISHED)}, and any "
-            f"file of {', '.join(FORMATS)}.{near(name, PUBLISHED)}"
+            f"nothing named {name!r} can be imported.{hint} Files of {', '.join(FORMATS)} that "
+            "anybody has trained are imported by these words."
         )
     offer = PUBLISHED[name]
     _refuse_existing(output / name)
-    fetched = None
-    if offer.files and not files:
-        fetched = output / f".{name}.download"
-        files = _downloaded(name, offer, fetched)
-    paths = _matched(name, offer, files) if offer.files else list(files)
-    reader = _reader(offer.reader)
-    # One reader makes several variants of a family.
-    variants = {"architecture": offer.architecture} if "wave_u_net" in offer.reader else {}
-    model = reader(paths, **variants)
-    n_parameters = sum(p.numel() for p in model.parameters())
-    if offer.parameters not in (None, n_parameters):
-        raise ReleaseError(
-            f"{paths[0]} makes a network of {n_parameters} parameters; that of {name} has "
-            f"{offer.parameters}."
+    if offer.package and find_spec(offer.package[0]) is None:
+        package, extra = offer.package
+        raise MissingPackage(
+            f"{name} needs the package {package}: `pip install 'music-separation-zoo[{extra}]'`."
         )
+    downloads = cache_folder() / ".downloads" / name
+    is_fetched = bool(offer.files and not files)
+    if is_fetched:
+        files = _downloaded(name, offer, downloads)
+    paths = _matched(name, offer, files) if offer.files else list(files)
+    try:
+        model = _read(offer.reader, paths)
+        n_parameters = sum(p.numel() for p in model.parameters())
+        if offer.parameters not in (None, n_parameters):
+            raise ReleaseError(
+                f"{paths[0].name if paths else name} makes a network of {n_parameters} parameters; "
+                f"that of {name} has {offer.parameters}. It is another file."
+            )
+    except ZooError:
+        if is_fetched:  # whatever came, the next attempt asks again
+            shutil.rmtree(downloads, ignore_errors=True)
+        raise
+    given = {path.name: sha256_of(path) for path in paths if path.is_file()}
     release = _written(
-        model, name, output, paths, offer.licence, offer.trained_on,
-        {"weights": "the authors'", "origin": offer.origin, "converter": _tried(offer)},
+        model, name, output, given or dict(spleeter.FILES.values()), offer.licence,
+        offer.trained_on,
+        {
+            "weights": "the authors'", "origin": offer.origin, "checked": offer.check,
+            "converter": _tried(offer), "converters": CONVERTERS,
+            "urls": [file.url for file in offer.files if file.url],
+            "git_blobs": [file.blob for file in offer.files if file.blob],
+        },
     )  # fmt: skip
-    if fetched is not None:
-        shutil.rmtree(fetched, ignore_errors=True)
+    shutil.rmtree(downloads, ignore_errors=True)
     return release
 
 
@@ -78,18 +99,18 @@ def import_files(
     *,
     sources: Sequence[str] | None = None,
     licence: Mapping[str, str] | None = None,
-    trained_on: str = NOT_STATED,
+    trained_on: str | None = None,
     output: Path = Path("releases"),
 ) -> Release:
     """A release of anybody's file, in ``output / name``.
 
     Args:
-        kind: a key of `zoo.hub.authors.FORMATS`.
+        kind: a key of `zoo.authors.FORMATS`.
         files: a checkpoint of asteroid, or the tensors of a RoFormer and its YAML.
         name: ``<architecture>-<data set>``.
         sources: that it gives, in its order; None: as the files say.
         licence: of code, weights and data; "not stated" where it is not given.
-        trained_on: one sentence.
+        trained_on: one sentence; "not stated" where it is not given.
         output: folder.
 
     Raises:
@@ -97,26 +118,26 @@ def import_files(
         MissingPackage: the package that has the network is not installed.
     """
     _refuse_existing(output / name)
-    model = _reader(FORMATS[kind])(list(files), sources=sources)
-    stated = {"code": "MIT", "weights": NOT_STATED, "data": NOT_STATED, **(licence or {})}
-    return _written(model, name, output, files, stated, trained_on, {"weights": "their authors'"})
+    if sources is not None and not all(s.strip() for s in sources):
+        raise ReleaseError(f"sources {list(sources)}: a name is empty.")
+    named = [s.strip() for s in sources] if sources is not None else None
+    model = _read(FORMATS[kind], files, sources=named)
+    stated = {part: (licence or {}).get(part) or NOT_STATED for part in ("code", "weights", "data")}
+    given = {path.name: sha256_of(path) for path in files}
+    told = {"weights": "their authors'"}
+    return _written(model, name, output, given, stated, trained_on or NOT_STATED, told)
 
 
 def authors_release(name: str) -> Path:
     """The folder of a release of published weights in the cache, made when it is first asked for.
 
-    The cache is ``$ZOO_CACHE``, else the user's.
-
     Raises:
-        ReleaseError, MissingPackage: as `import_release`.
+        ReleaseError, ChecksumError, MissingPackage: as `import_release`.
     """
-    from filelock import FileLock
-
     cache = cache_folder()
-    folder = cache / name
-    if (folder / RECORD).is_file():
-        return folder
     offer = PUBLISHED[name]
+    if _is_current(cache / name):
+        return cache / name
     if any(not file.url for file in offer.files):
         names = ", ".join(file.name for file in offer.files)
         raise ReleaseError(
@@ -129,17 +150,34 @@ def authors_release(name: str) -> Path:
     )  # fmt: skip
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f".{name}.lock"):
-        if not (folder / RECORD).is_file():  # another process may have made it meanwhile
+        if not _is_current(cache / name):  # another process may have made it meanwhile
+            shutil.rmtree(cache / name, ignore_errors=True)
             import_release(name, output=cache)
-    return folder
+    return cache / name
 
 
-def _reader(name: str) -> Callable[..., Separator]:
-    module, _, function = name.partition(":")
-    found: Callable[..., Separator] = getattr(
+def _is_current(folder: Path) -> bool:
+    if not (folder / RECORD).is_file():
+        return False
+    return read_record(folder).provenance.get("converters") == CONVERTERS
+
+
+def _read(reader: str, files: Sequence[Path], **more: Any) -> Separator:
+    """What a reader makes of files; whatever it stumbles over is said of them."""
+    module, _, function = reader.partition(":")
+    read: Callable[..., Separator] = getattr(
         importlib.import_module(f"zoo.hub.formats.{module}"), function
     )
-    return found
+    if missing := [path for path in files if not path.exists()]:
+        raise ReleaseError(f"there is no file {missing[0]}.")
+    try:
+        return read(list(files), **more).eval()
+    except ZooError:
+        raise
+    except Exception as error:  # a file can be odd in more ways than a reader thinks of
+        told = str(error).split("\n")[0][:160] or type(error).__name__
+        names = ", ".join(str(path) for path in files)
+        raise ReleaseError(f"{names} cannot be read as what was published: {told}") from error
 
 
 def _tried(offer: Published) -> str:
@@ -150,21 +188,25 @@ def _tried(offer: Published) -> str:
 
 def _refuse_existing(folder: Path) -> None:
     if folder.exists():
-        raise ReleaseError(f"{folder} exists; name another --output, or remove it.")
+        raise ReleaseError(f"{folder} exists; remove it, or have the release made elsewhere.")
 
 
 def _matched(name: str, offer: Published, files: Sequence[Path]) -> list[Path]:
     """The given files in the order of the published ones, each of them checked."""
+    if len(files) != len(offer.files):
+        raise ReleaseError(
+            f"{name} is made of {', '.join(f.name for f in offer.files)}, to be had from "
+            f"{offer.origin}; {len(files)} files were given."
+        )
     by_name = {path.name: path for path in files}
-    if len(offer.files) == len(files) == 1:
-        by_name = {offer.files[0].name: files[0]}  # whatever it is called now
+    (first, *others) = offer.files
+    if not others and (first.sha256 or first.blob):
+        by_name = {first.name: files[0]}  # its hash says what it is, whatever it is called
     if missing := [file.name for file in offer.files if file.name not in by_name]:
         raise ReleaseError(
             f"{name} is made of {', '.join(f.name for f in offer.files)}, to be had from "
             f"{offer.origin}; {', '.join(missing)} was not given."
         )
-    if len(files) > len(offer.files):
-        raise ReleaseError(f"{name} is made of {len(offer.files)} files; {len(files)} were given.")
     paths = [by_name[file.name] for file in offer.files]
     for file, path in zip(offer.files, paths, strict=True):
         _check(file, path)
@@ -203,45 +245,49 @@ def _downloaded(name: str, offer: Published, folder: Path) -> list[Path]:
             f"{name} is made of {', '.join(missing)}, which a program cannot fetch; it is to be "
             f"had from {offer.origin}. Give the file."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReleaseError(
+            f"{folder} cannot be written: {error.strerror}; set ZOO_CACHE to another folder."
+        ) from error
     pooch.get_logger().setLevel("ERROR")
-    paths = []
-    for file in offer.files:
-        try:
-            pooch.retrieve(
-                file.url, known_hash=None, fname=file.name, path=folder,
-                downloader=pooch.HTTPDownloader(timeout=(CONNECT_S, READ_S), progressbar=False),
-            )  # fmt: skip
-        except (requests.RequestException, OSError) as error:
-            told = str(error).split("\n")[0][:160]
-            if isinstance(error, requests.ConnectionError | requests.Timeout):
-                told = "the server does not answer"
-            raise ReleaseError(
-                f"{file.url} cannot be downloaded: {told}\n"
-                f"Repeat with a network, or give the files: `zoo import {name} FILE...`."
-            ) from error
-        path = folder / file.name
-        try:
-            _check(file, path)
-        except ChecksumError:
-            path.unlink()
-            raise
-        paths.append(path)
-    return paths
+    is_shown = sys.stderr.isatty() and find_spec("tqdm") is not None
+    get = pooch.HTTPDownloader(timeout=(CONNECT_S, READ_S), progressbar=is_shown)
+    with FileLock(folder / ".lock"):
+        for file in offer.files:
+            try:
+                pooch.retrieve(
+                    file.url, known_hash=None, fname=file.name, path=folder, downloader=get
+                )
+            except (requests.RequestException, OSError) as error:
+                told = str(error).split("\n")[0][:160]
+                if isinstance(error, requests.ConnectionError | requests.Timeout):
+                    told = "the server does not answer"
+                raise ReleaseError(
+                    f"{file.url} cannot be downloaded: {told}\n"
+                    f"Repeat with a network, or give the files: `zoo import {name} FILE...`."
+                ) from error
+            try:
+                _check(file, folder / file.name)
+            except ChecksumError:
+                (folder / file.name).unlink()
+                raise
+    return [folder / file.name for file in offer.files]
 
 
 def _written(
     model: Separator,
     name: str,
     output: Path,
-    files: Sequence[Path],
+    files: Mapping[str, str],
     licence: Mapping[str, str],
     trained_on: str,
     provenance: Mapping[str, Any],
 ) -> Release:
-    given = {path.name: sha256_of(path) for path in files if path.is_file()}
     return write_release(
-        output / name, model.eval(), name=name, licence=dict(licence), trained_on=trained_on,
-        provenance={**provenance, "files": given}, precision="float32", card=_card,
+        output / name, model, name=name, licence=dict(licence), trained_on=trained_on,
+        provenance={**provenance, "files": dict(files)}, precision="float32", card=_card,
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 import zoo
-from zoo.errors import ChecksumError, ReleaseError, ZooError
+from zoo.authors import NOT_STATED
+from zoo.errors import ChecksumError, LicenceError, ReleaseError, ZooError
 from zoo.hub import facts
 from zoo.hub.cards import PICTURE, card, eval_results, picture
 from zoo.release import RECORD, Release, locate, read_release, sha256_of
@@ -154,6 +155,7 @@ def publish(
         endpoint: another Hub than ``HF_ENDPOINT``'s.
 
     Raises:
+        LicenceError: no licence of the weights is stated.
         ReleaseError: the Hub refuses or does not answer; what is there stays, and a second call
             goes on.
         ChecksumError: what comes back is not what was sent.
@@ -162,6 +164,10 @@ def publish(
     from huggingface_hub import errors
 
     assert release.folder is not None
+    if release.licence["weights"] == NOT_STATED:
+        raise LicenceError(
+            f"{release.name}: no licence of its weights is stated, so they are not to be given on."
+        )
     tag = tag or f"v{zoo.__version__}"
     api = hub.HfApi(endpoint=endpoint, token=token)
     base: type[Exception] = errors.HfHubHTTPError.__bases__[0]

@@ -15,7 +15,7 @@ Departures from the package
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -45,6 +45,7 @@ class HTDemucs(Separator):
         bottom_width: maps between the U-Nets and the transformer, by layers of their own; 0: none.
         n_layers: of the transformer.
         n_heads: of its attention.
+        network: further arguments of the package's class.
         segment_s: of a training example, in seconds.
     """
 
@@ -63,6 +64,7 @@ class HTDemucs(Separator):
         bottom_width: int = 0,
         n_layers: int = 5,
         n_heads: int = 8,
+        network: Mapping[str, Any] | None = None,
         segment_s: float = 7.8,
     ) -> None:
         super().__init__(sources, sample_rate, channels)
@@ -80,7 +82,7 @@ class HTDemucs(Separator):
         self.network: nn.Module = Network(
             list(self.sources), channels, width, nfft=n_fft, depth=depth,
             bottom_channels=bottom_width, t_layers=n_layers, t_heads=n_heads,
-            samplerate=sample_rate, segment=segment_s, use_train_segment=False,
+            samplerate=sample_rate, segment=segment_s, use_train_segment=False, **(network or {}),
         )  # fmt: skip
 
     @property

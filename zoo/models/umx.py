@@ -290,7 +290,7 @@ def from_x_umx(state: Mapping[str, Tensor], sources: Sequence[str]) -> dict[str,
 
     Args:
         state: the file's ``state_dict``.
-        sources: in the file's order: the numbers in its names.
+        sources: that it must hold.
 
     Raises:
         ReleaseError: a tensor is missing, or an unknown one is there.
@@ -301,8 +301,7 @@ def from_x_umx(state: Mapping[str, Tensor], sources: Sequence[str]) -> dict[str,
     for key, value in state.items():
         match key.split("."):
             case ["mean_scale", name]:
-                name, _, number = name.rpartition("_")
-                place, own = number, name
+                own, _, place = name.rpartition("_")
             case ["layer_lstm", place, *rest]:
                 own = ".".join(["lstm", *(part for part in rest if part != "lstm")])
             case ["layer_enc" | "layer_dec", place, part, number, tensor]:
@@ -311,9 +310,9 @@ def from_x_umx(state: Mapping[str, Tensor], sources: Sequence[str]) -> dict[str,
                 continue  # windows
             case _:
                 raise ReleaseError(f"this is no X-UMX file: it holds {key!r}.")
-        if not place.isdigit() or int(place) >= len(sources):
-            raise ReleaseError(f"this is no X-UMX file of {len(sources)} sources: it has {key!r}.")
-        found[f"networks.{sources[int(place)]}.{own}"] = value
+        if place not in sources:
+            raise ReleaseError(f"this is no X-UMX of {', '.join(sources)}: it has {key!r}.")
+        found[f"networks.{place}.{own}"] = value
     for source in sources:
         prefix = f"networks.{source}."
         from_open_unmix(

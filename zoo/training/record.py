@@ -56,7 +56,8 @@ class SaveRecipe(Callback):
     ) -> None:
         """Keep the recipe with the weights: plain values, for ``weights_only`` loading."""
         checkpoint["zoo_run"] = {
-            "recipe": self.recipe, **self._facts, "hardware": hardware(pl_module.device),
+            "recipe": self.recipe, **self._facts,
+            "hardware": hardware(pl_module.device, trainer.world_size),
             "seconds": round(self._earlier + time.monotonic() - self._began),
         }  # fmt: skip
 
@@ -67,12 +68,15 @@ class SaveRecipe(Callback):
         self._earlier = float((checkpoint.get("zoo_run") or {}).get("seconds", 0.0))
 
 
-def hardware(device: torch.device) -> str:
-    """What trains, in words: a GPU's name, or how many threads of which CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def hardware(device: torch.device, n_processes: int = 1) -> str:
+    """What trains, in words: a GPU's name, or how many threads of which CPU; and how many."""
     n = torch.get_num_threads()
-    return f"{n} CPU thread{'s' if n > 1 else ''} ({platform.machine()})"
+    name = f"{n} CPU thread{'s' if n > 1 else ''} ({platform.machine()})"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif device.type != "cpu":
+        name = f"{device.type} ({platform.machine()})"
+    return name if n_processes == 1 else f"{n_processes} x {name}"
 
 
 def commit() -> str:

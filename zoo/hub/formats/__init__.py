@@ -5,34 +5,36 @@ Whatever a file holds is read as data.  A reader takes paths and gives a model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo.errors import ReleaseError
+from zoo.weights import read_tensors
 
 
 def content_of(path: Path, allowed: Iterable[Any] = ()) -> Any:
     """What a file of PyTorch or safetensors holds; of classes, only ``allowed`` ones are made.
 
     Raises:
-        ReleaseError: it is none, or it holds something else.
+        ReleaseError: it is none, or names something that could run code.
     """
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals([torch.torch_version.TorchVersion, *allowed]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise ReleaseError(f"{path} is no file of tensors: {error}") from error
     except Exception as error:  # whatever an odd file makes of the unpickler
-        told = str(error).strip().split("\n")[0][:160]
-        raise ReleaseError(f"{path} is no file of tensors: {told}") from error
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused and isinstance(error, UnpicklingError):
+            told = f"{path} holds {refused[1]}, which could run code; nothing of it was loaded."
+            raise ReleaseError(told) from error
+        raise ReleaseError(f"{path} is damaged, or no file of tensors.") from error
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:

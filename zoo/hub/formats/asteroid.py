@@ -15,4 +15,6 @@ def asteroid(files: Sequence[Path], sources: Sequence[str] | None) -> AsteroidMo
         raise ReleaseError(
             "a file of asteroid does not say what it separates: --sources vocals,accompaniment."
         )
+    if len(files) != 1:
+        raise ReleaseError(f"asteroid has one file for a model; {len(files)} were given.")
     return from_checkpoint(files[0], sources)

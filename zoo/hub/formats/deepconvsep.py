@@ -48,7 +48,9 @@ def _arrays(path: Path) -> list[Tensor]:
     try:
         with path.open("rb") as file:
             content = _Arrays(file, encoding="latin1").load()
-        arrays = [np.asarray(a) for a in content]
+        if not all(isinstance(a, np.ndarray) for a in content):
+            raise TypeError("it holds something else than arrays")
+        arrays = list(content)
     except Exception as error:  # whatever an odd file makes of the unpickler
         told = str(error).strip().split("\n")[0][:160]
         raise ReleaseError(f"{path} is no list of arrays: {told}") from error
@@ -56,6 +58,10 @@ def _arrays(path: Path) -> list[Tensor]:
     if shapes != [4, 1, 1, 4, 1, 1, *[2, 1] * 4, 1] or any(a.dtype.kind != "f" for a in arrays):
         raise ReleaseError(f"{path} is no DeepConvSep: it does not hold its fifteen arrays.")
     return [torch.from_numpy(np.array(a, np.float32)) for a in arrays]
+
+
+class _Kind:
+    """Stands for ``numpy.ndarray``, which a file may name but not call."""
 
 
 class _Arrays(pickle.Unpickler):
@@ -67,7 +73,7 @@ class _Arrays(pickle.Unpickler):
             case ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct"):
                 return _empty
             case "numpy", "ndarray":
-                return np.ndarray
+                return _Kind
             case "numpy", "dtype":
                 return np.dtype
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array")

@@ -42,10 +42,14 @@ def htdemucs(files: Sequence[Path]) -> HTDemucs:
             raise ReleaseError(f"{path} holds no HTDemucs.")
         told: dict[str, Any] = dict(content["kwargs"])
         told["sources"], state = list(told.get("sources") or content["args"][0]), content["state"]
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ReleaseError(f"{path} is no file of demucs: {error!r}.") from error
-    arguments = {ours: told[name] for name, ours in _OURS.items() if name in told}
-    model = HTDemucs(segment_s=float(told.get("segment", 7.8)), **arguments)
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ReleaseError(f"{path} holds no tensors by name.")
+    arguments = {ours: told.pop(name) for name, ours in _OURS.items() if name in told}
+    segment = float(told.pop("segment", 7.8))
+    told.pop("use_train_segment", None)  # which is the streaming's business
+    model = HTDemucs(segment_s=segment, **arguments, network=told)
     load(model.network, {key: _full(value) for key, value in state.items()}, path)
     return model
 

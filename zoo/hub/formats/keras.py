@@ -22,6 +22,7 @@ from zoo.models.wavenet import Wavenet
 
 VOICE, STEMS = ("vocals", "accompaniment"), ("vocals", "drums", "bass", "other")
 _BLOCK = re.compile(r"res_(?P<i>\d+)_dilated_conv_d(?P<dilation>\d+)_s(?P<stack>\d+)")
+_PLAIN = re.compile(r"conv1d_\d+")
 _LARGEST = 1 << 24  # numbers in one array; the published ones have 1.6 million at most
 
 
@@ -30,13 +31,15 @@ def wavenet(files: Sequence[Path]) -> Wavenet:
     path = files[0]
     with _opened(path) as file:
         layers, flips = _layers(file, path)
+    front = layers.pop("initial_causal_conv", None)
     blocks = sorted(
         ((int(m["i"]), int(m["dilation"]), int(m["stack"]), layers.pop(name))
          for name in list(layers) if (m := _BLOCK.fullmatch(name))),
         key=lambda block: block[:3],
     )  # fmt: skip
-    front = layers.pop("initial_causal_conv", None)
-    plain = sorted(layers, key=lambda name: int(name.rpartition("_")[2]) if "_" in name else 0)
+    if odd := [name for name in layers if not _PLAIN.fullmatch(name)]:
+        raise ReleaseError(f"{path} is no Wavenet: it has a layer {odd[0]}.")
+    plain = sorted(layers, key=lambda name: int(name.rpartition("_")[2]))
     if front is None or not blocks or len(plain) != len(blocks) + 3:
         raise ReleaseError(
             f"{path} is no Wavenet: {len(blocks)} dilated and {len(plain)} plain convolutions."
@@ -84,7 +87,7 @@ def _layers(file: Any, path: Path) -> tuple[dict[str, dict[str, np.ndarray]], bo
     root = file["model_weights"] if "model_weights" in file else file
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in map(_text, root.attrs["layer_names"]):
-        group = root[name]
+        group = _own(root, name, path)
         arrays = {
             _text(weight).rpartition("/")[2].partition(":")[0]: _array(group, _text(weight), path)
             for weight in group.attrs["weight_names"]
@@ -97,14 +100,19 @@ def _layers(file: Any, path: Path) -> tuple[dict[str, dict[str, np.ndarray]], bo
     return found, _text(root.attrs.get("backend", file.attrs.get("backend", b""))) == "theano"
 
 
-def _array(group: Any, name: str, path: Path) -> np.ndarray:
+def _own(node: Any, name: str, path: Path) -> Any:
+    """What lies below a group in this file; links are not followed."""
     import h5py
 
-    node = group
     for part in name.split("/"):
         if not isinstance(node.get(part, getlink=True), h5py.HardLink):
             raise ReleaseError(f"{path}: {name} is missing, or lies in another file.")
         node = node[part]
+    return node
+
+
+def _array(group: Any, name: str, path: Path) -> np.ndarray:
+    node = _own(group, name, path)
     outside = node.is_virtual or node.external
     if outside or node.dtype.kind != "f" or node.size > _LARGEST:
         raise ReleaseError(f"{path}: {name} is no array of a network's size.")

@@ -12,7 +12,6 @@ from zoo.hub.formats import load, tensors_of
 from zoo.models import umx
 
 STEMS = ("vocals", "drums", "bass", "other")
-X_UMX_ORDER = ("bass", "drums", "vocals", "other")  # of the numbers in its file
 
 
 def open_unmix(files: Sequence[Path]) -> umx.OpenUnmix:
@@ -30,7 +29,7 @@ def open_unmix(files: Sequence[Path]) -> umx.OpenUnmix:
 
 def x_umx(files: Sequence[Path]) -> umx.OpenUnmix:
     """One file of all sources."""
-    tensors = umx.from_x_umx(tensors_of(files[0]), X_UMX_ORDER)
+    tensors = umx.from_x_umx(tensors_of(files[0]), STEMS)
     hidden_size = len(tensors["networks.vocals.fc1.weight"])
     model = umx.OpenUnmix(STEMS, hidden_size=hidden_size, bridged=True)
     load(model, tensors, files[0].name)

@@ -17,9 +17,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from zoo.errors import ReleaseError
+from zoo.errors import MissingPackage, ReleaseError
 from zoo.hub.formats import load, tensors_of
 from zoo.models.roformer import BSRoFormer, MelBandRoFormer
+from zoo.streaming import complement
 
 SHUT = -100.0  # its sigmoid is nothing beside one
 _LAYER = re.compile(r"(layers\.\d+\.\d+\.layers\.\d+\.\d+)\.(?!branch\.)")
@@ -59,44 +60,57 @@ def _model(
     if len(described) != 1 or len(weights) != 1:
         raise ReleaseError("a RoFormer is made of two files: its tensors and a .yaml.")
     told = _described(described[0])
-    network, audio, training = (told.get(key) or {} for key in ("model", "audio", "training"))
-    named = sources or _sources(training, described[0])
+    network = told["model"]
+    n_outputs = network.get("num_stems", 1)
+    named = list(sources) if sources else _sources(told["training"], described[0])
+    if len(named) != max(2, n_outputs):
+        raise ReleaseError(
+            f"{described[0]} is of a network with {n_outputs} outputs, and so of "
+            f"{max(2, n_outputs)} sources, not of {', '.join(named)}."
+        )
     arguments = {
-        "sample_rate": int(audio.get("sample_rate", network.get("sample_rate", 44100))),
+        "sample_rate": told["audio"].get("sample_rate", network.get("sample_rate", 44100)),
         "channels": 2 if network.get("stereo") else 1,
         "width": network.get("dim"), "depth": network.get("depth"),
         "n_fft": network.get("stft_n_fft", 2048), "hop": network.get("stft_hop_length", 512),
-        "gives_one": network.get("num_stems", 1) == 1,
+        "gives_one": n_outputs == 1,
     }  # fmt: skip
+    more = _further(cls, network, described[0])
     try:
-        more = _further(cls, network, described[0])
         model = cls(named, **arguments, network=more)
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # the package checks types in its own way
+        if isinstance(error, MissingPackage):
+            raise
         told_of = str(error).strip().split("\n")[0][:160]
         raise ReleaseError(f"{described[0]} describes no {cls.kind}: {told_of}") from error
     load(model.network, _complete(tensors_of(weights[0]), model.network.state_dict()), weights[0])
     return model
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _described(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a YAML file that matter, empty where they are missing."""
     try:
         told = yaml.load(path.read_text(encoding="utf-8"), _Plain)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ReleaseError(f"{path} is no plain YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(told, dict) or not isinstance(told.get("model"), dict):
         raise ReleaseError(f"{path} has no section 'model'.")
-    return told
+    sections = {key: told.get(key) or {} for key in ("model", "audio", "training")}
+    if odd := [key for key, value in sections.items() if not isinstance(value, dict)]:
+        raise ReleaseError(f"{path}: {odd[0]} is no section.")
+    return sections
 
 
 def _sources(training: Mapping[str, Any], path: Path) -> list[str]:
-    """What the file calls its sources; of one target, the rest is the accompaniment."""
-    target, all_of_them = training.get("target_instrument"), training.get("instruments")
-    if target:
-        rest = "accompaniment" if target == "vocals" else "other"
-        return [str(target), next((str(s) for s in all_of_them or () if s != target), rest)]
-    if not all_of_them:
+    """What the file calls its sources, in our words; of one target, the rest is its complement."""
+    if target := training.get("target_instrument"):
+        name = str(target).lower()
+        return [name, complement(name)]
+    names = training.get("instruments")
+    if not isinstance(names, list) or not names:
         raise ReleaseError(f"{path} does not name its sources; give --sources.")
-    return [str(s) for s in all_of_them]
+    words = {"instrumental": "accompaniment"}
+    return [words.get(str(s).lower(), str(s).lower()) for s in names]
 
 
 def _further(cls: type[BSRoFormer], network: Mapping[str, Any], path: Path) -> dict[str, Any]:
