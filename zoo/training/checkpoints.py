@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.files import write_whole
-from zoo.training.loggers import WandbRun
+from zoo.training.loggers import Rows, WandbRun
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ class RunCheckpoints(Checkpoint):
         recipe: YAML text, kept beside the checkpoints as ``config.yaml``.
 
     Both are written under a hidden name first, so that a process that is killed leaves whole files.
-    At the end of an epoch nothing of it is left to do but the step of a plateau scheduler, which
-    Lightning takes after the checkpoint; a resumed run makes up for it here.
+    At the end of an epoch nothing of it is left to do but the step of a plateau scheduler and the
+    training losses of its row, for which Lightning's turn comes after the checkpoint; a resumed run
+    makes up for both here.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class RunCheckpoints(Checkpoint):
         self._is_ready = False
         self._seen: dict[str, float] = {}
         self._owed: dict[str, float] = {}
+        self._row: dict[str, float] = {}
 
     @property
     def last_path(self) -> Path:
@@ -54,13 +56,17 @@ class RunCheckpoints(Checkpoint):
         return self.folder / "best.ckpt"
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {"best": self.best, "seen": self._seen}
+        return {"best": self.best, "seen": self._seen, "row": self._row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         self.best, self._owed = state_dict["best"], state_dict["seen"]
+        self._row = state_dict.get("row", {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the plateau schedulers' step of the epoch that the checkpoint ended."""
+        """Take the plateau schedulers' step of the epoch that the checkpoint ended; end its row."""
+        for logger in trainer.loggers:
+            if isinstance(logger, Rows) and self._row:
+                logger.complete(self._row)
         owed, self._owed = self._owed, {}
         for config in trainer.lr_scheduler_configs:
             due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
@@ -79,6 +85,8 @@ class RunCheckpoints(Checkpoint):
             for config in trainer.lr_scheduler_configs
             if config.reduce_on_plateau and config.monitor in trainer.callback_metrics
         }
+        self._row = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        self._row |= {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
         if trainer.is_global_zero and not self._is_ready:
             self._make_room(trainer.ckpt_path)
         hidden = self.folder / ".last.ckpt"

@@ -93,6 +93,18 @@ class Rows(Logger):
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
+    @rank_zero_only
+    def complete(self, row: Mapping[str, float]) -> None:
+        """Fill what is missing of the last row, if it is of the same epoch and step."""
+        self._load()
+        last = self._rows[-1] if self._rows else {}
+        if any(str(last.get(k)) != str(row[k]) for k in ("epoch", "step")):
+            return
+        missing = {k: v for k, v in row.items() if k in self._columns and last.get(k) in (None, "")}
+        if missing:
+            last.update(missing)
+            self._write()
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         """What the table holds; of a value that is not there, an empty text."""
