@@ -102,6 +102,15 @@ def test_a_refusal_is_two_lines(hub, capsys, status):
     assert error.startswith("error: org/umx-noise@") and len(error.splitlines()) <= 2
 
 
+def test_a_server_that_says_nothing_is_not_waited_for(hub, monkeypatch):
+    monkeypatch.setattr("zoo.release._PATIENCE_S", 0.5)
+    hub.faults.append(Fault("/api/", times=100, status=503, seconds=4))
+    start = time.monotonic()
+    with pytest.raises(ReleaseError, match="cannot be fetched from the Hub"):
+        zoo.from_pretrained("org/umx-noise")
+    assert time.monotonic() - start < 4
+
+
 def test_a_missing_repository_or_revision_is_told(hub):
     for name in ("org/nothing", "org/umx-noise@v9", f"org/umx-noise@{'0' * 40}"):
         with pytest.raises(UnknownModel, match="the Hub has no"):

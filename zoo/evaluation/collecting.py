@@ -269,6 +269,8 @@ def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     doubtful = [f["doubts"] for f in facts if f.get("doubts")]
     if doubtful:
         notes.append(f"{len(doubtful)} of {len(facts)} tracks look wrong: {doubtful[0][0]}")
+    if facts[0].get("release") in PUBLISHED:
+        notes.append("the authors' weights")
     together = facts[0].get("sources_scored_together")
     if isinstance(together, dict) and len(together.get("vocals") or ()) > 2:
         notes.append("vocals scored among all sources")

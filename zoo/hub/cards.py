@@ -1,21 +1,23 @@
 """Cards: the README of a release, made of its record, its recipe and its stored scores alone.
 
 What is not known is said so; nothing is written by hand, so that a card never says more than was
-measured.
+measured.  ``python -m zoo.hub.cards hub_cards`` makes those of the releases that come along.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from safetensors.numpy import load_file
 
-from zoo import catalog, recipes
+from zoo import catalog, pictures, recipes
 from zoo.errors import ReleaseError, ZooError
 from zoo.evaluation import published
 from zoo.evaluation.board import Row
@@ -23,9 +25,10 @@ from zoo.evaluation.collecting import entries_of
 from zoo.evaluation.entry import Entry
 from zoo.evaluation.leaderboard import boards
 from zoo.evaluation.plots import spread
-from zoo.release import WEIGHTS, Release
+from zoo.release import GOLDEN, WEIGHTS, Release, recorded
 
 PICTURE = "scores.png"
+EXAMPLE = "example.png"
 N_FAILURES = 3
 N_METRICS = 4  # that a card shows, the protocol's first ones
 FEW = 4  # tracks, of which no boxes are drawn
@@ -36,12 +39,17 @@ HUB_LICENCES = {
 }  # fmt: skip
 
 
-def card(release: Release, repo: str | None = None) -> str:
+def card(
+    release: Release, repo: str | None = None, *, place: Path | None = None, prefix: str = ""
+) -> str:
     """The text of a release's README.
 
     Args:
         release: its folder holds the weights and the scores.
         repo: ``org/name`` on the Hub; by default the release's own name stands in the examples.
+        place: folder that the card will lie in, the release's own by default; pictures that `draw`
+            has put there are shown.
+        prefix: of their names.
     """
     entry = catalog.described(release.architecture)
     facts = release.provenance.get("facts", {})
@@ -50,6 +58,12 @@ def card(release: Release, repo: str | None = None) -> str:
         keep_trailing_newline=True,
     )  # fmt: skip
     found = _rows(release)
+    here = place or release.folder or Path()
+    drawn = {
+        kind: f"{prefix}{file}"
+        for kind, file in (("scores", PICTURE), ("example", EXAMPLE))
+        if (here / f"{prefix}{file}").is_file()
+    }
     provenance = {key: None for key in ("recipe", "validation", "hardware", "run")}
     years = re.findall(r"\b(?:19|20)\d\d\b", entry.paper.partition("arXiv")[0])
     text = environment.get_template("card.md.jinja").render(
@@ -58,12 +72,31 @@ def card(release: Release, repo: str | None = None) -> str:
         idea=entry.summary[:1].upper() + entry.summary[1:],
         p=_Loose({**provenance, **release.provenance}), rate=_rate(release),
         bandwidth=_bandwidth(release), size=_size(release), speed=_speed(found),
-        boards=[_board(*pair) for pair in found], departures=_departures(release),
+        boards=[_board(*pair) for pair in found], pictures=drawn, departures=_departures(release),
         failures=_failures(found), front_matter=_front_matter(release, found),
         hashes={k: v for k, v in release.sha256.items() if not k.startswith("scores/")},
         year=years[-1] if years else "not stated",
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def write_all(folder: Path) -> None:
+    """Cards and pictures of the releases that come along: ``<name>.md``, ``<name>-scores.png``."""
+    for name, release in recorded().items():
+        draw(release, folder, f"{name}-")
+        (folder / f"{name}.md").write_text(card(release, place=folder, prefix=f"{name}-"), "utf-8")
+
+
+def draw(release: Release, folder: Path, prefix: str = "") -> None:
+    """The pictures of a card: the scores of every track, and the golden pair as spectrograms."""
+    assert release.folder is not None
+    picture(release, folder / f"{prefix}{PICTURE}")
+    if (release.folder / GOLDEN).is_file() and release.sample_rate:
+        pair = load_file(release.folder / GOLDEN)
+        estimates = zip(release.sources, pair["estimates"], strict=True)
+        signals = {"mixture": pair["mixture"], **dict(estimates)}
+        figure = pictures.spectrograms(signals, release.sample_rate)
+        pictures.save(figure, folder / f"{prefix}{EXAMPLE}")
 
 
 def picture(release: Release, path: Path) -> bool:
@@ -146,8 +179,7 @@ def _board(entry: Entry, row: Row) -> dict[str, Any]:
             })  # fmt: skip
     title = f"Data set `{entry.dataset}`, protocol `{entry.protocol}`, in dB"
     coverage = f", {row.coverage}" if row.coverage else ""
-    drawn = PICTURE if _n_tracks(row) > FEW else None
-    return {"title": f"{title}{coverage}:", "rows": rows, "picture": drawn}
+    return {"title": f"{title}{coverage}:", "rows": rows}
 
 
 def _n_tracks(row: Row) -> int:
@@ -253,3 +285,7 @@ def _front_matter(release: Release, found: list[tuple[Entry, Row]]) -> str:
     told: dict[str, Any] = data.to_dict()  # type: ignore[no-untyped-call]
     content = {key: value for key, value in told.items() if value is not None}
     return f"---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---\n"
+
+
+if __name__ == "__main__":
+    write_all(Path(sys.argv[1]))

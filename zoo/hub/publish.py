@@ -24,7 +24,7 @@ import zoo
 from zoo.authors import NOT_STATED
 from zoo.errors import ChecksumError, LicenceError, ReleaseError, ZooError
 from zoo.hub import facts
-from zoo.hub.cards import PICTURE, card, eval_results, picture
+from zoo.hub.cards import card, draw, eval_results
 from zoo.release import RECORD, Release, locate, read_release, sha256_of
 from zoo.separator import Separator
 from zoo.weights import from_pretrained, verify, write_release
@@ -247,7 +247,7 @@ def _card(release: Release, benchmark: str | None) -> str:
         place = release.folder / ".eval_results" / f"{benchmark.rpartition('/')[2]}.yaml"
         place.parent.mkdir()
         place.write_text(eval_results(release, benchmark), encoding="utf-8")
-    picture(release, release.folder / PICTURE)
+    draw(release, release.folder)
     return card(release)
 
 
