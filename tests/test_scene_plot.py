@@ -1,4 +1,4 @@
-"""Systems over the layouts of scenes: one picture, whose points are means over songs and sources."""
+"""Systems over the layouts of scenes: one picture, of means over songs and sources."""
 
 import numpy as np
 import pytest
