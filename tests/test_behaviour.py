@@ -45,7 +45,8 @@ class Right(Toy):
 
 class Unnamed(Right):
     def __init__(self):
-        super().__init__(("vocals", "vocals"))
+        super().__init__()
+        self.sources = ("vocals", "vocals")
 
 
 class OneShort(Right):
