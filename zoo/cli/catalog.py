@@ -111,11 +111,7 @@ def _show_release(release: Release) -> None:
             "bandwidth": f"0 to {release.sample_rate // 2} Hz" if release.sample_rate else None,
             **_sizes(facts),
             "trained on": release.trained_on,
-            "architecture": f"{entry.name}: {entry.summary}",
-            "paper": entry.paper,
-            "code licence": release.licence["code"],
-            "weights licence": release.licence["weights"],
-            "data licence": release.licence["data"],
+            **_terms(entry, release.licence),
             **{key: value for key, value in release.provenance.items() if key != "facts"},
             "folder": release.folder,
         }
@@ -134,11 +130,7 @@ def _show_published(name: str) -> None:
             "authors' weights": name,
             "separates": ", ".join(offer.sources),
             "trained on": offer.trained_on,
-            "architecture": f"{entry.name}: {entry.summary}",
-            "paper": entry.paper,
-            "code licence": offer.licence["code"],
-            "weights licence": offer.licence["weights"],
-            "data licence": offer.licence["data"],
+            **_terms(entry, offer.licence),
             "origin": offer.origin,
             "files": ", ".join(file.name for file in offer.files),
             "to be had by": {
@@ -167,6 +159,15 @@ def _show_architecture(entry: Entry) -> None:
             "from": entry.plugin,
         }
     )
+
+
+def _terms(entry: Entry, licence: Mapping[str, str]) -> dict[str, str]:
+    """What the weights are of, and on what terms they are to be had."""
+    return {
+        "architecture": f"{entry.name}: {entry.summary}",
+        "paper": entry.paper,
+        **{f"{part} licence": licence[part] for part in ("code", "weights", "data")},
+    }
 
 
 def _sizes(facts: Mapping[str, Any]) -> dict[str, str]:
