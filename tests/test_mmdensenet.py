@@ -334,6 +334,23 @@ def test_a_perfect_network_has_no_loss():
     assert float(network.loss(mixture, references, known)["loss"]) == pytest.approx(0.01, rel=1e-4)
 
 
+def test_the_objective_of_spectra_is_best_met_by_what_is_in_phase_with_the_mixture():
+    network = model(normalise=False, objective="spectrum")
+    mixture, references = example(network)
+    true, spectrum = network.stft(references), network.stft(mixture)[:, None]
+    known = torch.ones(2, 4, dtype=torch.bool)
+
+    def loss(magnitudes):
+        network.magnitudes = lambda _: magnitudes
+        return float(network.loss(mixture, references, known)["loss"])
+
+    in_phase = (true * spectrum.conj()).real / spectrum.abs()
+    rest = (true.abs().square() - in_phase.square()).mean()
+    assert loss(in_phase) == pytest.approx(float(rest), rel=1e-4)
+    assert loss(in_phase + 0.1) == pytest.approx(float(rest) + 0.01, rel=1e-4)
+    assert loss(true.abs()) > 1.01 * loss(in_phase)
+
+
 def test_the_loss_names_each_network():
     network = model(sources=["a", "b", "c"], targets=["c", "a"])
     mixture, references = example(network)

@@ -43,7 +43,8 @@ Departures from the paper
       authors' later D3Net does (``match="conv"``); ``match="growth"`` gives the high band's last
       block the growth rate of the low band instead.
     * ``head="mask"`` (a sigmoid that multiplies the mixture magnitude) and ``head="gate"`` are not
-      the paper's.
+      the paper's, nor is ``objective="spectrum"``, which learns magnitudes that are smaller where
+      the mixture's phase is wrong (Erdogan et al., ICASSP 2015).
     * Dense blocks are recomputed in the backward pass (``checkpoint=True``): same gradients, a
       fraction of the memory.
 
@@ -110,6 +111,8 @@ class MMDenseNet(TargetNetworks):
         match, block_output, pool, up_norm, bias, head: readings of the paper; see
             `MultiBandNetwork`.
         normalise: per-bin normalisation by the statistics of the training mixtures.
+        objective: what the loss compares with the references: ``"magnitude"``, as the paper, or
+            ``"spectrum"``, the magnitude with the mixture's phase.
         checkpoint: recompute dense blocks in the backward pass instead of keeping their maps.
         wiener_iterations: of the multichannel Wiener filter; 0 leaves the magnitudes as they are,
             with the mixture's phase.
@@ -143,6 +146,7 @@ class MMDenseNet(TargetNetworks):
         bias: bool = True,
         head: str = "conv_relu",
         normalise: bool = True,
+        objective: Literal["magnitude", "spectrum"] = "magnitude",
         checkpoint: bool = True,
         wiener_iterations: int = 1,
         wiener_reg: Literal["relative", "norbert", "pinv"] = "relative",
@@ -154,7 +158,8 @@ class MMDenseNet(TargetNetworks):
         )  # fmt: skip
         self.save_hyperparameters()
         check_least(1, segment_frames=segment_frames, first_maps=first_maps)
-        self.segment_frames = segment_frames
+        check_choice("objective", objective, ("magnitude", "spectrum"))
+        self.segment_frames, self.objective = segment_frames, objective
         readings: dict[str, Any] = {
             "last_block": last_block, "first_maps": first_maps, "block_output": block_output,
             "pool": pool, "up_norm": up_norm, "bias": bias, "head": head, "normalise": normalise,

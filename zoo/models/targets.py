@@ -39,6 +39,7 @@ class TargetNetworks(Separator):
     """
 
     channels: int  # the networks are built for a number of them
+    objective: Literal["magnitude", "spectrum"] = "magnitude"  # what `loss` compares
 
     def __init__(
         self,
@@ -142,10 +143,21 @@ class TargetNetworks(Separator):
         return spatial_statistics(initial_estimates(magnitudes, spectrum, residual=residual))
 
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Squared error between the magnitudes of estimates and references."""
+        """Squared error between the magnitudes of estimates and references.
+
+        With the objective ``"spectrum"``, between their spectra; an estimate has the phase of the
+        mixture.
+        """
         columns = [self.sources.index(name) for name in self.targets]
-        true = self.stft(references[:, columns]).abs()
-        errors = (self.magnitudes(self.stft(mixture)) - true).square().mean((2, 3, 4))  # (B, J)
+        true, spectrum = self.stft(references[:, columns]), self.stft(mixture)
+        found = self.magnitudes(spectrum)
+        if self.objective == "spectrum":
+            # Its part that is out of phase is lost to every magnitude, and has no gradient.
+            in_phase = torch.polar(torch.ones_like(spectrum.real), -spectrum.angle())[:, None]
+            difference = torch.view_as_real(found - true * in_phase)
+            errors = difference.square().sum(-1).mean((2, 3, 4))  # (B, J)
+        else:
+            errors = (found - true.abs()).square().mean((2, 3, 4))
         known = known[:, columns]
         parts = {
             name: masked_mean(errors[:, j], known[:, j]) for j, name in enumerate(self.targets)
