@@ -91,6 +91,20 @@ def test_the_arguments_of_a_variant_make_it_another_model():
     assert parameters("mdensenet", multi_band=True) == parameters("mmdensenet")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "name"),
+    [
+        ("mmdensenet", {"multi_band": False, "hop": 512}, "mdensenet"),
+        ("mmdensenet", {"multi_band": True}, "mmdensenet"),
+        ("mmdensenet", {}, "mmdensenet"),
+        ("wavenet", {"sources": ["vocals", "accompaniment"]}, "wavenet-voice"),
+        ("of another package", {"multi_band": False}, "of another package"),
+    ],
+)
+def test_a_variant_is_known_by_its_arguments(architecture, arguments, name):
+    assert catalog.variant(architecture, arguments) == name
+
+
 def test_names_are_listed_in_alphabetical_order():
     assert zoo.list_models() == sorted({*zoo.list_models(), *TABLE})
 

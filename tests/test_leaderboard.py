@@ -381,7 +381,16 @@ def test_bundled_releases_stand_on_their_board():
     assert found.coverage == "110 of 825 clips"
     assert found.cell("vocals", "GNSDR").value == pytest.approx(8.45, abs=0.005)
     assert "none of 110 clips" in found.facts["shared"]
-    assert "MMDenseNet" not in {r.name for r in board.rows if r.provenance == "not measured"}
+    assert not [r.name for r in board.rows if r.provenance == "not measured"]
+
+
+def test_bundled_releases_stand_beside_the_mixture_the_oracle_and_spleeter():
+    (board,), _ = leaderboard.load([], dataset="mir1k", metrics=())
+    cell = row(board, "mmdensenet-mir1k").cell("vocals", "GNSDR")
+    assert row(board, "mixture").cell("vocals", "GNSDR").value == pytest.approx(0.0, abs=0.005)
+    oracle = row(board, "oracle:irm1").cell("vocals", "GNSDR").value
+    assert cell.of_oracle == pytest.approx(100 * cell.value / oracle)
+    assert cell.value < row(board, "spleeter-2stems").cell("vocals", "GNSDR").value < oracle
 
 
 @pytest.mark.parametrize(

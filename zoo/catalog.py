@@ -110,6 +110,26 @@ def entry(name: str) -> Entry:
     raise UnknownModel(f"no model named {name!r}.{near(name, names)} `zoo list` shows them all.")
 
 
+def variant(architecture: str, arguments: Mapping[str, Any]) -> str:
+    """The name of the variant that arguments make of an architecture, or that of itself.
+
+    Args:
+        architecture: a name; one that is not in the catalog is its own variant.
+        arguments: of the class, all of them.
+    """
+    names = _names()
+    if architecture not in names:
+        return architecture
+    target = names[architecture].target
+    fitting = [
+        found
+        for found in names.values()
+        if found.target == target
+        and all(arguments.get(key) == value for key, value in found.arguments.items())
+    ]
+    return max(fitting, key=lambda found: len(found.arguments), default=names[architecture]).name
+
+
 def described(name: str) -> Entry:
     """An architecture's entry with all facts; those of a plug-in are read from its class.
 

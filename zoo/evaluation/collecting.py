@@ -27,6 +27,8 @@ FACTS = (
     "silence model trained_on"
 ).split()
 
+MEASURED = Path(__file__).parent / "measured"  # mixture, oracle and other people's systems
+
 RATES = dict.fromkeys(("dsd100", "msd100", "musdb18", "musdb18hq"), 44100) | {"mir1k": 16000}
 """Data set -> its rate in Hz."""
 
@@ -83,9 +85,8 @@ def collect(
 
 
 def bundled_entries() -> tuple[list[Entry], list[str]]:
-    """Entries of the releases that came with the package."""
-    found: list[Entry] = []
-    problems: list[str] = []
+    """Entries of what came with the package: the releases, and what they are to be seen beside."""
+    found, problems = collect([MEASURED])
     for release in recorded().values():
         found += entries_of(release, problems)
     return found, problems

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo import catalog
 from zoo.errors import ZooError, near
 from zoo.evaluation import published, statistics
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
@@ -390,8 +391,8 @@ def _system(row: Row, dataset: str, protocol: str) -> str:
     """Name of the system that a measured row is one of, by its name or its architecture."""
     if row.provenance != "measured":
         return ""
-    own = str(row.facts.get("model") or row.name).casefold()
     arguments = row.facts.get("arguments") or {}
+    own = catalog.variant(str(row.facts.get("model") or row.name).casefold(), arguments)
     architectures = {s.architecture for s in SYSTEMS if f"{own}-".startswith(f"{s.architecture}-")}
     for system in SYSTEMS:
         if (system.dataset, system.protocol) != (dataset, protocol) or system.arguments is None:
