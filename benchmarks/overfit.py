@@ -60,7 +60,72 @@ MMDENSENET: dict[str, Any] = {
     },
     "batch": 1, "steps": 1000,
 }  # fmt: skip
-SETTINGS: dict[str, dict[str, Any]] = {"mmdensenet": MMDENSENET, "mdensenet": MMDENSENET}
+KARAOKE: dict[str, Any] = {
+    "sources": ["vocals", "accompaniment"], "sample_rate": 16000, "channels": 1,
+}  # fmt: skip
+SPECTRA = {**KARAOKE, "n_fft": 1024, "hop": 512}
+FNN = {"n_layers": 2, "growth_epochs": 1}
+BLSTM = {"n_cells": 128, "bandwidth_hz": 8000, "segment_s": 2.0, "dropout": 0.0}
+UMX = {"hidden_size": 128, "bandwidth_hz": 8000, "segment_s": 2.0}
+WAVENET = {"n_stacks": 2, "width": 32, "final_maps": [256, 64], "target_field": 4001}
+FEW = {"width": 32, "depth": 2, "n_fft": 1024, "hop": 256, "segment_s": 2.0}
+ROFORMER = {
+    "time_transformer_depth": 1, "freq_transformer_depth": 1, "dim_head": 16, "heads": 4,
+    "num_residual_streams": 1,
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mmdensenet": MMDENSENET,
+    "mdensenet": MMDENSENET,
+    "fnn": {"arguments": {**SPECTRA, **FNN}, "batch": 8, "lr": 1e-3},
+    "blstm": {"arguments": {**SPECTRA, **BLSTM}, "lr": 2e-3},
+    "blend": {
+        "arguments": {
+            **KARAOKE,
+            "members": {
+                name: {"architecture": name, "arguments": {**SPECTRA, **own}}
+                for name, own in (("fnn", FNN), ("blstm", BLSTM))
+            },
+        },
+        "lr": 1e-3,
+    },
+    "nug": {"arguments": {**SPECTRA, "dropout": 0.0}, "lr": 1e-3},
+    "deepnmf": {"arguments": SPECTRA},
+    "deepconvsep": {"arguments": KARAOKE, "batch": 32, "steps": 3000, "every": 100},
+    "umx": {"arguments": {**SPECTRA, **UMX}, "lr": 2e-3},
+    "x-umx": {"arguments": {**SPECTRA, **UMX}, "lr": 2e-3},
+    "spleeter": {
+        "arguments": {**SPECTRA, "n_seen": 512, "patch_frames": 64, "first_maps": 8},
+        "lr": 1e-3,
+    },
+    "wave-u-net": {"arguments": {**KARAOKE, "n_levels": 8, "n_maps": 12}, "lr": 1e-3},
+    "wavenet": {"arguments": {**KARAOKE, **WAVENET}, "lr": 1e-3},
+    "wavenet-voice": {"arguments": {**KARAOKE, **WAVENET}, "lr": 1e-3},
+    "conv-tasnet": {
+        "arguments": {
+            **KARAOKE, "n_filters": 128, "filter_length": 32, "n_bottleneck": 64, "n_hidden": 128,
+            "n_stacks": 2, "segment_s": 2.0,
+        },
+        "lr": 2e-3,
+    },
+    "hdemucs": {
+        "arguments": {**KARAOKE, "width": 16, "n_fft": 1024, "depth": 4, "segment_s": 2.0},
+        "lr": 1e-3,
+    },
+    "htdemucs": {
+        "arguments": {**KARAOKE, "width": 16, "n_fft": 1024, "depth": 3, "n_layers": 1,
+                      "n_heads": 4, "segment_s": 2.0},
+        "lr": 1e-3,
+    },
+    "bs-roformer": {
+        "arguments": {**KARAOKE, **FEW,
+                      "network": {**ROFORMER, "freqs_per_bands": [8] * 16 + [32] * 12 + [1]}},
+        "lr": 1e-3,
+    },
+    "mel-band-roformer": {
+        "arguments": {**KARAOKE, **FEW, "network": {**ROFORMER, "num_bands": 24}},
+        "lr": 1e-3,
+    },
+}  # fmt: skip
 DEFAULT: dict[str, Any] = {
     "arguments": {},
     "batch": 4,

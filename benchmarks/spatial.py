@@ -29,7 +29,13 @@ SYSTEMS = (
     "projet-is", "lgm", "mnmf", "ica", "auxiva", "ilrma",
 )  # fmt: skip
 DETERMINED = {"ica", "auxiva", "ilrma"}  # as many objects as channels
-REACH = {"delay20": 10, "synthetic": 10, "ab": 60, "room": 30, "room2": 30}  # samples that are looked for
+REACH = {
+    "delay20": 10,
+    "synthetic": 10,
+    "ab": 60,
+    "room": 30,
+    "room2": 30,
+}  # samples that are looked for
 SCENES = (
     "pan20", "delay20", "synthetic", "pan10", "pan30", "pan3src", "xy", "ab", "room", "pan2",
     "room2",

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
+import zoo
 from zoo.data import open_dataset
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -56,6 +58,26 @@ def test_phase_on_a_folder_of_songs(tmp_path):
     told = run("phase.py", tmp_path, "--songs=songs", "--picture=seen.png", "--seconds=60")
     assert {name for name, _ in phase(told)[0]} == {"vocals", "other"}
     assert (tmp_path / "seen.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_fitted_blend_is_a_release(tmp_path):
+    (track,) = open_dataset("generated", n_train=1, seconds=3.0).tracks("train")
+    for source in track.sources:
+        (tmp_path / "songs/valid/song").mkdir(parents=True, exist_ok=True)
+        soundfile.write(
+            tmp_path / f"songs/valid/song/{source}.wav", track.read(source).T, track.rate
+        )
+    told = run(
+        "blend.py", tmp_path, "mmdensenet-mir1k", "other=mdensenet-mir1k", "--data=folder",
+        "--root=songs", "--output=blend-songs",
+    )  # fmt: skip
+    rows = re.findall(r"^(\w+) mmdensenet-mir1k (\S+)  other (\S+)$", told, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["vocals", "accompaniment"]
+    blend = zoo.from_pretrained(tmp_path / "blend-songs")
+    weights = np.array([[float(value) for value in row[1:]] for row in rows])
+    assert blend.weights.numpy() == pytest.approx(weights, abs=0.002)
+    assert blend.info["licence"]["weights"].startswith("research use")
 
 
 def test_examples_are_short(checkout):
