@@ -266,9 +266,9 @@ class FolderSystem(System):
     def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
         files = self._files(track.name)
         if absent := [s for s in sources if s not in files]:
-            beside = ", ".join(sorted(files)) or "nothing"
+            beside = f", only {', '.join(sorted(files))}" if files else ""
             raise DatasetError(
-                f"{self.name} has no estimate of {', '.join(absent)}, only {beside}; add "
+                f"{self.name} has no estimate of {', '.join(absent)}{beside}; add "
                 f"{self._place(track.name) / absent[0]}.wav."
             )
         for source in sources:
