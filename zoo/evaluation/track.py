@@ -302,4 +302,6 @@ def _mixture_for_all(track: Track, n_sources: int) -> Iterator[Tensor]:
 
 def file_name(name: str) -> str:
     """A name that is one part of a path everywhere."""
+    if not name.strip("."):  # "..", which is another folder
+        name = "_" * len(name)
     return name.replace(os.sep, "_").replace(":", "-")

@@ -1,7 +1,8 @@
 """Figures of a whole song that stand beside BSS Eval: they tell what it does not, and never rank.
 
 ======  ============================================================================
-uSDR    ``(|s|^2 + d) / (|s - y|^2 + d)`` in dB, d = 1e-7, over all channels and samples
+uSDR    ``(|s|^2 + d) / (|s - y|^2 + d)`` in dB, d = 1e-7, over all channels and samples;
+        none of a source that is silent throughout
 SI-SDR  the same of the best multiple a s: ``|a s|^2 / |a s - y|^2``
 SI-SAR  ``|a s|^2`` against what of y is no sum of multiples of the references
 PES     energy in silence: ``10 log10(mean y^2 + 1e-10)``, the mean over seconds in
@@ -78,7 +79,9 @@ class Overall:
         if self._silence is not None:
             silence = self._silence / self._n_silent  # NaN where there is none
         columns = {
-            "uSDR": decibel((self.source + DELTA) / (self.error + DELTA)),
+            "uSDR": decibel((self.source + DELTA) / (self.error + DELTA)).where(
+                self.source > 0, math.nan
+            ),
             "SI-SDR": decibel(scaled / (self.energy - scaled).clamp(min=0)),
             "SI-SAR": decibel(scaled / (self.energy - inside).clamp(min=0)),
             "PES": silence,

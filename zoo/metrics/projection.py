@@ -50,7 +50,7 @@ def project(correlations: Correlations) -> Filters:
     every = right.new_zeros(right.shape)
     channels = kept.flatten().nonzero()[:, 0]
     solution, rcond = solve(flat[channels][:, channels], right[channels].flatten(0, 1))
-    every[channels] = solution.reshape(len(channels), n_lags, -1)
+    every[channels] = solution.reshape(len(channels), n_lags, right.shape[-1])
     every = every.reshape(n_sources, n_channels, n_lags, n_systems, n_sources, n_channels)
     alone = cross.new_zeros(n_sources, n_channels, n_lags, n_systems, n_channels)
     if n_sources == 1:  # the same problem; interference is none, to the last digit
