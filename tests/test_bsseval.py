@@ -221,6 +221,45 @@ def test_a_gating_model_can_be_held_to_the_frames_of_the_references():
     assert scores.SDR[1, 2] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("filters", ["song", "frame"])
+def test_a_frame_of_silence_in_all_references_has_no_score_and_the_others_keep_theirs(filters):
+    references = music()
+    references[..., :10000] = 0
+    estimates = separated(references)
+    found = bss_eval(references, estimates, 10000, filters=filters)
+    assert np.isnan(found.SDR[:, 0]).all() and np.isfinite(found.SDR[:, 1]).all()
+
+
+@pytest.mark.parametrize("filters", ["song", "frame"])
+def test_a_song_of_silence_has_no_scores(filters):
+    found = bss_eval(0 * music(), music(), 10000, filters=filters, silence="references")
+    assert np.isnan([found.SDR, found.ISR, found.SIR, found.SAR]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"silence": "x"}, "silence is 'x'"),
+        ({"filters": "x"}, "filters is 'x'"),
+        ({"family": "x"}, "family is 'x'"),
+        ({"rate": 0}, "rate is 0"),
+        ({"rate": "x"}, "rate is 'x'"),
+        ({"references": {}}, "references are dict"),
+        ({"references": 1j * music()}, "references are complex"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused_by_name(arguments, said):
+    signals = {"references": music(), "estimates": music()}
+    with pytest.raises(ZooError, match=said):
+        bss_eval(**{**signals, "rate": 8000, **arguments})
+
+
+def test_estimates_that_a_model_has_just_made_are_scored():
+    references = torch.from_numpy(music())
+    estimates = (0.9 * references).requires_grad_()
+    assert bss_eval(references, estimates, 8000).SDR == pytest.approx(20, abs=0.1)
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_signal_that_is_silent_throughout_is_named(which):
     signals = [music(2), separated(music(2))]

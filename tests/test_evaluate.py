@@ -538,7 +538,7 @@ def damage(folder, kind):
         return "no estimate of accompaniment, only vocals"
     if kind == "absent":
         shutil.rmtree(folder / "a")
-        return "only nothing"
+        return "has no estimate of vocals, accompaniment; add"
     if kind == "rate":
         signal = soundfile.read(vocals, dtype="float32")[0]
         soundfile.write(vocals, signal, 16000)

@@ -240,6 +240,10 @@ def test_si_sar_sees_artefacts_and_no_interference():
 def test_usdr_is_the_ratio_over_the_whole_song():
     references = noise(0, 2)
     assert overall(references, 0.9 * references)["uSDR"] == pytest.approx([20, 20], abs=1e-6)
+    references[1] = 0
+    assert overall(references, 0.9 * references)["uSDR"] == pytest.approx(
+        [20, np.nan], abs=1e-6, nan_ok=True
+    )
 
 
 def test_energy_in_silence_counts_the_seconds_without_the_source():

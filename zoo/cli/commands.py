@@ -273,7 +273,7 @@ def evaluate(
     ] = "results/scores",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks.")] = None,
     jobs: Annotated[
-        int, typer.Option(help="Processes, of one thread each; -1: one for each core.")
+        int, typer.Option(min=-1, help="Processes, of one thread each; -1: one for each core.")
     ] = 1,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Dask cluster that scores instead.")

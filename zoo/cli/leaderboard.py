@@ -45,6 +45,8 @@ class Request:
 
 def show_leaderboard(request: Request) -> int:
     """Print or write the boards; 1 when something had to be left out of them."""
+    if (request.output or "").endswith(".html") and not request.format:
+        raise ZooError(f"{request.output} is to be a page; write --html {request.output}.")
     for path in (request.output, request.html, request.plot):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise ZooError(f"no folder {Path(path).parent} to write {Path(path).name} in; make it.")
@@ -101,7 +103,9 @@ def _text(boards: Sequence[Board], request: Request) -> str:
         return text.as_csv(boards, request.source)
     write = text.as_markdown if request.form == "markdown" else text.as_table
     parts = [write(board, board.metrics[0], request.source) for board in boards]
-    return "\n".join([*parts, f"{text.LEGEND}\n"])
+    shows_intervals = request.source or request.form == "markdown"
+    legend = f"{text.LEGEND} {text.INTERVALS}" if shows_intervals else text.LEGEND
+    return "\n".join([*parts, f"{legend}\n"])
 
 
 def _give(content: str, output: str | None) -> None:

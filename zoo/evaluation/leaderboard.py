@@ -76,12 +76,22 @@ def load(
     places = [Path(folder) for folder in folders] or [p for p in (DEFAULT,) if p.is_dir()]
     named = {"dataset": dataset, "protocol": protocol} if folders else {}
     measured, problems = collect(places, {key: id for key, id in named.items() if id})
-    theirs = {(e.dataset, e.protocol, e.name) for e in measured}
     ours, faults = bundled_entries()
-    # Scores of a release made here win over those that came with it.
-    fresh = [e for e in ours if (e.dataset, e.protocol, e.name) not in theirs]
-    entries = [*measured, *fresh, *published.entries()]
+    entries = [*measured, *_beside(ours, measured), *published.entries()]
     return boards(entries, dataset, protocol, metrics), [*problems, *faults]
+
+
+def _beside(ours: Sequence[Entry], measured: Sequence[Entry]) -> list[Entry]:
+    """Bundled entries that those measured here leave: scores of as many tracks replace them."""
+    n_scored = {(e.dataset, e.protocol, e.name): len(e.scored) for e in measured}
+    kept = []
+    for entry in ours:
+        n = n_scored.get((entry.dataset, entry.protocol, entry.name))
+        if n is None:
+            kept.append(entry)
+        elif n < len(entry.scored):
+            kept.append(replace(entry, name=f"{entry.name} (as released)"))
+    return kept
 
 
 def boards(

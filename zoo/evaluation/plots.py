@@ -185,19 +185,29 @@ def _scatter(ax: Axes, board: Board, source: str, kind: Cost) -> None:
     ax.xaxis.set_major_formatter(EngFormatter() if kind == "parameters" else "{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.25, y=0.2)
-    for row in board.rows:
-        cell = row.cell(source, metric)
-        if row.role == "mixture" and cell is not None and math.isfinite(cell.value):
-            ax.axhline(cell.value, color="grey", linestyle=":", linewidth=1)
-            ax.annotate(
-                row.name, (1, cell.value), xycoords=("axes fraction", "data"), xytext=(0, 2),
-                textcoords="offset points", ha="right", fontsize=8, color="dimgrey",
-            )  # fmt: skip
+    for name, value in _lines(board, source, metric):
+        ax.axhline(value, color="grey", linestyle=":", linewidth=1)
+        ax.annotate(
+            name, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2),
+            textcoords="offset points", ha="right", fontsize=8, color="dimgrey",
+        )  # fmt: skip
     ax.set_title(source, loc="left", fontsize=11)
     ax.set_xlabel(COSTS[kind])
     ax.set_ylabel(_label(metric))
     ax.grid(alpha=0.3, which="major")
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _lines(board: Board, source: str, metric: str) -> list[tuple[str, float]]:
+    """The mixture and the best oracle, which cost nothing that compares."""
+    found: dict[str, tuple[str, float]] = {}
+    for row in board.rows:
+        cell = row.cell(source, metric)
+        if row.role not in ("mixture", "oracle") or cell is None or not math.isfinite(cell.value):
+            continue
+        if row.role not in found or cell.value > found[row.role][1]:
+            found[row.role] = row.name, cell.value
+    return list(found.values())
 
 
 def _place_labels(ax: Axes, renderer: Any) -> None:

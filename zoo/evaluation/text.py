@@ -12,9 +12,9 @@ from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 LEGEND = (
     "In brackets: the rank among rows of one provenance and one rule of silence; systems that "
     "share ranks, as in 1-3, cannot be told apart (paired Wilcoxon test over tracks, Holm's "
-    "correction, p < 0.05). "
-    "Intervals are 95 %, bootstrapped over tracks."
+    "correction, p < 0.05)."
 )
+INTERVALS = "Intervals are 95 %, bootstrapped over tracks."
 COLUMNS = (
     "dataset protocol provenance role system source metric value low high rank n_tracks n_test "
     "n_valid_frames n_frames percent_of_oracle seed_spread median MAD mean SD coverage shared "
@@ -25,7 +25,7 @@ COLUMNS = (
 def as_table(board: Board, metric: str, source: str | None = None) -> str:
     """A board for the terminal: all sources side by side, or all that is known of one."""
     lines = [f"{board.title}: {metric}{f' of {source}' if source else ''}"]
-    lines += [f"  {note}" for note in board.notes]
+    lines += [f"  {note}" for note in board.notes if source or not _is_of_oracle(note)]
     footnotes: dict[str, int] = {}
     shown = [source] if source else list(board.sources)
     table: list[tuple[str, list[list[str]]]] = []
@@ -54,7 +54,7 @@ def as_markdown(board: Board, metric: str, source: str | None = None) -> str:
     """A board for a page: intervals and ranks in the cells, remarks in the last column."""
     shown = [source] if source else list(board.sources)
     lines = [f"## {board.title}: {metric}", ""]
-    lines += [f"- {note}" for note in board.notes]
+    lines += [f"- {note}" for note in board.notes if not _is_of_oracle(note)]
     for title, rows in sections(board, metric, source):
         lines += ["", f"### {title[0].upper()}{title[1:]}", ""]
         lines += [f"| system | {' | '.join(shown)} | remarks |"]
@@ -67,6 +67,11 @@ def as_markdown(board: Board, metric: str, source: str | None = None) -> str:
         lines += ["", "### Not measured yet", "", "| system | what would measure it |"]
         lines += ["| --- | --- |", *(f"| {row.name} | `{row.command}` |" for row in pending)]
     return "\n".join(lines) + "\n"
+
+
+def _is_of_oracle(note: str) -> bool:
+    """Whether a note explains a column that a table of all sources has no room for."""
+    return note.startswith("per cent of the oracle")
 
 
 def as_csv(boards: Iterable[Board], source: str | None = None) -> str:

@@ -34,14 +34,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.errors import ShapeError, SilenceError, ZooError
+from zoo.errors import ShapeError, SilenceError, ZooError, check_choice
 from zoo.metrics.correlation import Correlations, Correlator, basis
 from zoo.metrics.frames import energy, is_finite, n_frames, sounds
 from zoo.metrics.projection import Filters, project
@@ -118,6 +118,7 @@ def bss_eval(
 
     Raises:
         ShapeError: the two differ in shape, or hold no sample or a value that is no number.
+        ZooError: an unknown word, or a rate that is no positive number.
         SilenceError: with ``museval``, a reference or an estimate that is silent throughout.
 
     >>> references = np.random.default_rng(0).standard_normal((2, 1, 16000))
@@ -125,6 +126,11 @@ def bss_eval(
     >>> scores.SDR.round().tolist()
     [[20.0, 20.0], [20.0, 20.0]]
     """
+    check_choice("silence", silence, ("museval", "references"))
+    check_choice("filters", filters, ("song", "frame"))
+    check_choice("family", family, get_args(Family))
+    if not isinstance(rate, (int, float)) or not rate > 0:
+        raise ZooError(f"rate is {rate!r}; expected samples per second, a number above 0.")
     true, found = _signals(references, "references"), _signals(estimates, "estimates")
     if true.shape != found.shape:
         raise ShapeError(
@@ -461,7 +467,15 @@ def _decibel(signal: Array, noise: Array) -> Array:
 
 def _signals(signals: Any, name: str) -> Tensor:
     """``(J, C, T)`` float64, as the caller may have it."""
-    tensor = torch.as_tensor(signals)
+    try:
+        tensor = torch.as_tensor(signals).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(
+            f"{name} are {type(signals).__name__}; they are to be an array or a tensor "
+            "(sources, channels, samples)."
+        ) from error
+    if tensor.is_complex():
+        raise ShapeError(f"{name} are complex; they are to be signals, not spectra.")
     if tensor.ndim == 2:
         tensor = tensor[:, None]
     if tensor.ndim != 3:
