@@ -384,6 +384,14 @@ def test_bundled_releases_stand_on_their_board():
     assert not [r.name for r in board.rows if r.provenance == "not measured"]
 
 
+def test_a_row_of_other_files_than_most_says_so(tmp_path):
+    for system, data in (("a", "folder 12"), ("b", "folder 12"), ("c", "folder 34")):
+        write(tmp_path / system, "song", {"vocals": [1.0]}, data=data)
+    boards, _ = leaderboard.load([tmp_path], dataset="folder")
+    told = {r.name: "other files" in " ".join(r.notes) for r in boards[0].rows}
+    assert told == {"a": False, "b": False, "c": True}
+
+
 @pytest.mark.parametrize(("n", "names"), [(5, ["net", "net (as released)"]), (20, ["net"])])
 def test_few_scores_of_a_release_do_not_hide_those_that_came_with_it(n, names, tmp_path):
     for folder, n_tracks in (("here/net", n), ("came/net", 20)):

@@ -172,7 +172,7 @@ def _board(
     wanted = columns if metrics is None else columns[:1]
     if metrics:
         wanted = [m for m in columns if {m, label(rule, m)} & set(metrics)]
-    rows = [_row(entry, rule, wanted) for entry in entries]
+    rows = [_row(entry, rule, wanted) for entry in _with_data_told(entries)]
     rows = _with_means(rows, [label(rule, m) for m in rule.metrics])
     rows = _with_seeds(rows)
     for metric in wanted:
@@ -196,6 +196,20 @@ def _board(
         max((e.n_test for e in entries if e.n_test), default=None),
         tuple(_notes(dataset, protocol, rows)),
     )  # fmt: skip
+
+
+def _with_data_told(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries with a remark where others of the board were scored on other files."""
+    counted = Counter(str(e.facts["data"]) for e in entries if e.facts.get("data"))
+    if len(counted) < 2:
+        return list(entries)
+    ((most, _),) = counted.most_common(1)
+    return [
+        replace(e, notes=(*e.notes, "scored on other files than most rows, maybe other songs"))
+        if e.facts.get("data") and e.facts["data"] != most
+        else e
+        for e in entries
+    ]
 
 
 def label(rule: Protocol, metric: str) -> str:
