@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -102,10 +103,12 @@ def test_a_score_file_tells_all_that_a_board_needs(root, tmp_path):
         "protocol": "sisec2018", "dataset": "folder", "track": "a", "system": "oracle:irm1",
         "kind": "oracle", "release": None, "sha256": None, "seed": None, "n_test": 2,
         "arguments": {"oracle": "irm1"}, "parameters": 0, "silence": "museval",
-        "audio_seconds": SECONDS, "rate": RATE, "decoding": "as stored", "n_infinite": 0,
+        "rate": RATE, "decoding": "as stored", "n_infinite": 0,
     }  # fmt: skip
     assert {key: found.facts[key] for key in wanted} == wanted
-    assert found.facts["seconds"] > 0 and found.facts["rcond"] > 1e-13
+    assert found.facts["rcond"] > 1e-13
+    assert "seconds" not in found.facts  # an oracle separates nothing
+    assert re.fullmatch(r"[0-9a-f]{64}", found.facts["references"])
     assert found.facts["sources_scored_together"] == {s: list(PAIR) for s in PAIR}
     assert found.facts["data"].startswith("folder ") and found.facts["evaluator"]
     assert found.facts["versions"]["torch"]
@@ -317,7 +320,6 @@ def test_what_was_scored_is_not_scored_again(root, tmp_path, monkeypatch):
     "change",
     [
         {"sdr_only": False},
-        {"silence": "references"},
         {"arguments": {"sources": ["vocals", "accompaniment"], "test": []}, "split": "test"},
     ],
 )
@@ -338,6 +340,37 @@ def test_changed_estimates_and_damaged_files_are_scored_anew(root, stems, tmp_pa
     kept = {o.track: o.is_kept for o in run(str(folder), root, tmp_path)}
     assert kept == {"a": True, "b": False}
     assert score_files.read(path).protocol == "sisec2018"
+
+
+def test_changed_references_are_scored_anew(root, tmp_path):
+    run("mixture", root, tmp_path)
+    rewrite(next(root.rglob("a/vocals.wav")), lambda x: x[:, ::-1])
+    assert {o.track: o.is_kept for o in run("mixture", root, tmp_path)} == {"a": False, "b": True}
+
+
+def test_scores_of_more_than_was_asked_for_are_kept(root, tmp_path):
+    run("oracle:irm1", root, tmp_path, sdr_only=False)
+    (first, _) = run("oracle:irm1", root, tmp_path, sdr_only=True)
+    assert first.is_kept and "SAR" in score_files.read(first.path).targets["vocals"]
+
+
+def test_rules_of_silence_have_folders_of_their_own(root, tmp_path):
+    (usual, _) = run("mixture", root, tmp_path)
+    (other, _) = run("mixture", root, tmp_path, silence="references")
+    assert other.path.parents[1].name == "folder-sisec2018-references"
+    assert usual.path.is_file() and other.path.is_file()
+
+
+def test_scores_of_another_system_of_the_name_are_not_lost(root, tmp_path):
+    (outcome, _) = run("mine=mixture", root, tmp_path)
+    before = outcome.path.read_text()
+    with pytest.raises(ZooError, match="has scores of another system of this name"):
+        run("mine=oracle:irm1", root, tmp_path)
+    theirs = json.loads(before)
+    outcome.path.write_text(json.dumps({"targets": theirs["targets"]}))
+    with pytest.raises(ZooError, match="is no score file of `zoo evaluate`"):
+        run("mine=mixture", root, tmp_path)
+    assert json.loads(outcome.path.read_text())["targets"] == theirs["targets"]
 
 
 class Share(Halves):
@@ -444,7 +477,7 @@ def comparable(folder):
     texts = {}
     for path in sorted(folder.rglob("*.json")):
         content = json.loads(path.read_text())
-        del content["zoo"]["seconds"]
+        content["zoo"].pop("seconds", None)
         texts[path.relative_to(folder)] = json.dumps(content)
     return texts
 
@@ -590,6 +623,71 @@ def test_a_model_that_fails_is_the_error_of_its_track(root, tmp_path):
     assert all(o.scores for o in outcomes if o.system == "mixture")
 
 
+def test_a_training_free_system_that_fails_is_the_error_of_its_track(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("zoo.models.duet.Duet.images", fail)
+    for k, name in enumerate(("a", "b")):
+        song(tmp_path / "stereo" / "test" / name, k, channels=2)
+    outcomes = run(["duet", "mixture"], tmp_path / "stereo", tmp_path)
+    assert {o.error for o in outcomes if o.system == "duet"} == {
+        f"{t}: duet failed with RuntimeError: no memory" for t in ("a", "b")
+    }
+    assert all(o.scores for o in outcomes if o.system == "mixture")
+
+
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [
+        ("lgm:n_iterations=abc", "n_iterations is 'abc'; it must be of type int"),
+        ("lgm:n_iterations=1.5", "n_iterations is 1.5"),
+        ("lgm:n_iterations=-1", "n_iterations is -1; it must be at least 1"),
+        ("lgm:n_iterations=", "gives an argument no value"),
+        ("lgm:", "gives an argument no value"),
+        ("adress:resynthesis=3", "resynthesis is 3"),
+        ("mnmf:max_delay=abc", "max_delay is 'abc'"),
+        ("projet:locations=[[1,2", "is no YAML"),
+        ("oracle:", "no oracle 'oracle:'"),
+    ],
+)
+def test_nonsense_beside_a_system_is_one_sentence(system, said, root, tmp_path, capsys):
+    assert zoo_evaluate(root, tmp_path, system, "mixture") == 2
+    out, err = capsys.readouterr()
+    assert said in err and "Traceback" not in err and err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_jobs_and_devices_that_are_none_are_refused(root, tmp_path, capsys):
+    assert zoo_evaluate(root, tmp_path, "mixture", "--jobs", "0") == 2
+    assert zoo_evaluate(root, tmp_path, "mixture", "--device", "gpu") == 2
+    assert "device 'gpu' cannot be used" in capsys.readouterr().err
+
+
+def test_the_table_counts_the_tracks_of_each_system(root, stems, tmp_path, capsys):
+    folder = stems(root)
+    damage(folder, "NaN")
+    assert zoo_evaluate(root, tmp_path, folder, "mixture") == 1
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.strip().startswith("estimates SDR")]
+    assert row.endswith("1 tracks")
+
+
+def test_a_faulty_track_is_told_once_and_not_where_it_is_skipped(root, tmp_path, capsys):
+    (root / "test" / "b" / "vocals.wav").write_bytes(b"none")
+    assert zoo_evaluate(root, tmp_path, "mixture", "oracle:irm1") == 1
+    assert capsys.readouterr().err.count("error: b") == 1
+    assert zoo_evaluate(root, tmp_path, "mixture", "--arguments", "{skip_faulty: true}") == 0
+
+
+def test_names_with_colons_can_be_kept_and_scored(tmp_path):
+    root = tmp_path / "data"
+    song(root / "test" / "c:d", 0, PAIR)
+    (kept,) = run("mixture", root, tmp_path, keep_stems=True)
+    (again,) = run(f"again={kept.path.parent}", root, tmp_path)
+    assert again.scores.targets["vocals"]["SDR"] == kept.scores.targets["vocals"]["SDR"]
+
+
 def test_two_files_of_one_source_are_refused(root, stems, tmp_path):
     folder = stems(root)
     write(folder / "a" / "vocals.flac", noise(5, round(SECONDS * RATE), 1))
@@ -642,6 +740,23 @@ def test_a_stem_that_no_track_has_an_estimate_of_is_said(tmp_path, capsys):
     (folder / "a" / "bass.wav").unlink()
     assert zoo_evaluate(root, tmp_path, folder) == 1
     assert "there is no estimate of bass" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: -x, "vocals: the polarity looks inverted"),
+        (lambda x: x.flip(1), "vocals: left and right look swapped"),
+        (lambda x: 2 * x, "vocals: 6.0 dB louder than its reference"),
+        (lambda x: x / 2, "accompaniment: 6.0 dB softer than its reference"),
+        (lambda x: x.roll(40000, -1), "vocals, accompaniment: 40000 samples (5000.0 ms) late"),
+    ],
+)
+def test_what_was_done_to_estimates_is_told(change, said):
+    references = torch.from_numpy(np.stack([noise(j, 20 * RATE, 2) for j in range(2)]))
+    doubts = Doubts(PAIR, RATE)
+    doubts.push(references, change(references + 0.05 * references.flip(0)))
+    assert said in "\n".join(doubts.found())
 
 
 def test_poor_and_equal_estimates_raise_no_doubt():

@@ -18,6 +18,7 @@ from zoo.evaluation.entry import Entry, TrackFigure
 from zoo.evaluation.overlap import overlap
 from zoo.evaluation.roster import SYSTEMS
 from zoo.evaluation.statistics import compare
+from zoo.metrics.rules import ALIASES, PROTOCOLS
 from zoo.scores import TrackScores
 
 
@@ -44,7 +45,10 @@ def write(folder, track, values, weight=10.0, metric="SDR", **facts):
     facts = {key: value for key, value in facts.items() if value is not None}
     targets = {source: {metric: list(frames)} for source, frames in values.items()}
     n = len(next(iter(values.values())))
-    TrackScores(track, targets, tuple(range(n)), weight, facts).write(folder / f"{track}.json")
+    rule = PROTOCOLS.get(ALIASES.get(facts.get("protocol"), facts.get("protocol")))
+    window = rule.window if rule and rule.window else weight
+    times = tuple(k * (rule.hop if rule and rule.hop else window) for k in range(n))
+    TrackScores(track, targets, times, window, facts).write(folder / f"{track}.json")
 
 
 # ------------------------------------------------------------------------------- published
@@ -317,9 +321,10 @@ def test_data_set_and_protocol_can_be_stated_for_files_that_tell_none(tmp_path):
     write(tmp_path / "ours", "song", {"vocals": [4.0]}, dataset="musdb18", protocol="v4-pooled")
     stated = {"dataset": "musdb18", "protocol": "v4-medmed"}
     (board,), problems = leaderboard.load([tmp_path], **stated, metrics=())
-    (found,) = [r for r in board.rows if r.provenance == "measured"]
+    (found,) = [r for r in board.rows if r.name == "theirs"]
+    assert found.provenance == "re-aggregated"  # the figures are of their evaluator
     assert not problems and (found.name, found.cell("vocals", "SDR").value) == ("theirs", 5.0)
-    assert found.notes == ("dataset and protocol stated by hand, not told by its files",)
+    assert "dataset and protocol stated by hand, not told by its files" in found.notes
     _, (problem,) = leaderboard.load([tmp_path], dataset="musdb18")
     assert "names no protocol" in problem and "--protocol ID" in problem
 
@@ -448,6 +453,84 @@ def test_estimates_of_a_folder_are_one_row_whatever_their_files(tmp_path):
     assert "sha256" not in entry.facts
 
 
+def test_scores_that_cannot_be_of_their_protocol_are_left_out(tmp_path):
+    write(tmp_path / "a", "song", {"vocals": [1.0, 2.0]}, protocol="sisec2018")
+    path = tmp_path / "a" / "song.json"
+    path.write_text(path.read_text().replace("sisec2018", "sisec2016"))
+    write(tmp_path / "b", "song", {"vocals": [1.0]}, protocol="usdr")
+    entries, problems = collect([tmp_path])
+    assert not entries
+    assert "frames are 1 s every 1 s, and protocol sisec2016 has frames of 30 s" in problems[0]
+    assert "protocol usdr has uSDR, and this has SDR" in problems[1]
+
+
+def test_the_reason_is_told_where_nothing_is_left(tmp_path):
+    museval(tmp_path / "theirs" / "test", "song", 5.0)
+    with pytest.raises(ZooError, match="no board of data set 'folder'.* names no protocol"):
+        leaderboard.load([tmp_path], dataset="folder")
+
+
+def test_a_folder_given_twice_counts_once(tmp_path):
+    write(tmp_path / "a", "song", {"vocals": [1.0]})
+    entries, _ = collect([tmp_path, tmp_path / "a" / ".."])
+    assert len(entries) == 1
+
+
+def test_what_is_better_where_less_is_shown_so(tmp_path, capsys):
+    for k in range(12):
+        for name, value in (("near", 0.5), ("far", 1.0)):
+            figures = TrackScores(
+                f"song {k}", {"vocals": {"SDR": [1.0], "MRSTFT": [value + k / 100]}}, (0.0,), 1.0,
+                {"protocol": "sisec2018", "dataset": "folder", "system": name, "kind": "system"},
+            )  # fmt: skip
+            figures.write(tmp_path / name / f"song {k}.json")
+    (board,), _ = leaderboard.load([tmp_path], dataset="folder", metrics=["MRSTFT"])
+    assert [r.name for r in board.best_first("vocals")] == ["near", "far"]
+    words = ["leaderboard", str(tmp_path), "--data", "folder", "--metric", "MRSTFT"]
+    assert main([*words, "--compare", "near", "far"]) == 0
+    out = capsys.readouterr().out
+    assert "less is better" in out and "better on 100%" in out
+
+
+def test_rows_without_a_rank_and_of_other_references_say_why(tmp_path):
+    for system, n in (("a", 20), ("b", 20), ("c", 5)):
+        for k in range(n):
+            reference = "other" if (system, k) == ("b", 3) else "same"
+            write(tmp_path / system, f"song {k}", {"vocals": [1.0 * k]}, references=reference)
+    (board,), _ = leaderboard.load([tmp_path], dataset="folder")
+    assert row(board, "c").notes == ("not ranked: scored on 5 of the 20 tracks of most others",)
+    assert row(board, "b").notes == ("1 tracks scored against other files than most rows",)
+    assert not row(board, "a").notes
+
+
+def test_sources_without_a_value_on_all_tracks_say_so(tmp_path):
+    write(tmp_path / "a", "x", {"vocals": [1.0], "bass": [1.0]})
+    write(tmp_path / "a", "y", {"vocals": [1.0], "bass": [math.nan]})
+    (board,), _ = leaderboard.load([tmp_path], dataset="folder")
+    assert row(board, "a").notes == ("tracks with a value, of 2: bass 1",)
+
+
+def test_perfect_estimates_say_why_they_have_no_value(tmp_path):
+    write(tmp_path / "a", "x", {"vocals": [math.nan]}, n_infinite=1)
+    ((entry,), _) = collect([tmp_path])
+    assert entry.notes == ("1 tracks have an estimate without any error: infinite, left out",)
+
+
+def test_copied_figures_are_those_of_the_papers_table(shared, known):
+    path = shared / "published" / "takahashi2017_table2.csv"
+    lines = list(csv.DictReader(path.read_text().splitlines()))
+    board = known["dsd100", "sisec2016"]
+    n = 0
+    for line in lines:
+        method = line[next(iter(line))]
+        found = [r for r in board.rows if r.provenance == "copied" and r.name == method]
+        for source in SOURCES:
+            if found and line.get(source):
+                assert found[0].cell(source, "SDR").value == float(line[source])
+                n += 1
+    assert n >= 40
+
+
 def test_a_second_file_of_a_track_is_left_out(tmp_path):
     write(tmp_path / "a", "song", {"vocals": [1.0]})
     again = (tmp_path / "a" / "song.json").read_text()
@@ -488,7 +571,7 @@ def test_ill_conditioned_tracks_are_counted_beside_the_row(tmp_path):
     write(tmp_path / "a", "x", {"vocals": [1.0]}, rcond=1e-15)
     write(tmp_path / "a", "y", {"vocals": [1.0]}, rcond=1e-8)
     ((entry,), _) = collect([tmp_path])
-    assert entry.notes == ("SIR and SAR of 1 of 2 tracks are ill-conditioned",)
+    assert entry.notes == ("ISR, SIR and SAR of 1 of 2 tracks are ill-conditioned",)
 
 
 def test_two_systems_of_one_name_are_told_apart(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zoo.evaluation import evaluate, leaderboard, plots
-from zoo.evaluation.scene_plot import by_layout, interval, over_layouts
+from zoo.evaluation.scene_plot import by_layout, mean, over_layouts
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def test_a_point_is_the_mean_over_songs_and_sources(board):
         if name.endswith(" pan10")
     ]
     assert len(found["pan10"]) == 2
-    assert interval(found["pan10"])[0] == pytest.approx(np.mean(values))
+    assert mean(found["pan10"])[0] == pytest.approx(np.mean(values))
 
 
 def test_an_interval_holds_its_mean_and_is_that_of_one_value():
-    middle, low, high = interval([1.0, 2.0, 4.0])
+    middle, low, high = mean([1.0, 2.0, 4.0])
     assert low < middle < high and 1 <= low and high <= 4
-    assert interval([3.0]) == (3.0, 3.0, 3.0)
+    assert mean([3.0]) == (3.0, 3.0, 3.0)
 
 
 @pytest.mark.slow

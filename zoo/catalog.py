@@ -203,16 +203,38 @@ def untrained(text: str, arguments: Mapping[str, Any] | None = None) -> Separato
     name, _, rest = text.partition(":")
     if name not in _names() or described(name).trainable:
         return None
-    words = re.split(r",(?=\w+=)", rest) if rest else []
-    if odd := next((word for word in words if "=" not in word), None):
-        raise RecipeError(f"{text}: {odd!r} gives no argument a value; write {name}:NAME=VALUE.")
-    told = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+    words = re.split(r",(?=\w+=)", rest) if ":" in text else []
+    if any(not word.partition("=")[2] for word in words):
+        raise RecipeError(f"{text} gives an argument no value; write {name}:NAME=VALUE.")
     try:
-        return create(name, **{**told, **(arguments or {})})
-    except (TypeError, ValueError) as error:
-        if isinstance(error, ZooError):
-            raise
-        raise RecipeError(f"{text}: {error}.") from error
+        told = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"{text} has a value that is no YAML; write {name}:NAME=VALUE."
+        ) from error
+    _check_types(name, told)
+    return create(name, **{**told, **(arguments or {})})
+
+
+def _check_types(name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` where an argument is not of the type that the class asks for."""
+    from argparse import ArgumentError
+
+    from jsonargparse import ArgumentParser
+
+    cls = load(name)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    for key, value in arguments.items():
+        known = inspect.signature(cls).parameters.get(key)
+        if known is None:
+            continue  # `create` knows what to say
+        try:
+            parser.parse_object({key: value})
+        except ArgumentError as error:
+            raise RecipeError(
+                f"{name}: {key} is {value!r}; it must be of type {known.annotation}."
+            ) from error
 
 
 def _names() -> dict[str, Entry]:

@@ -83,5 +83,13 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     if value not in (words := list(known)):
         raise RecipeError(
             f"{name} is {value!r}; it must be one of {', '.join(map(repr, words))}."
-            f"{near(value, words)}"
+            f"{near(str(value), words)}"
         )
+
+
+def sentence(error: Exception) -> str:
+    """What an error says; one of the operating system names the file and not its number."""
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ZooError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror[0].lower()}{error.strerror[1:]}; make it readable."
+    return str(error)

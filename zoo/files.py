@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _ABANDONED_S = 3600.0  # a text is written in a moment; an older one is of a process that died
@@ -19,8 +20,11 @@ def write_whole(path: Path, text: str) -> None:
     try:
         hidden.write_text(text, encoding="utf-8", newline="")
         hidden.replace(path)
+    except OSError as error:  # which names the hidden file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        hidden.unlink(missing_ok=True)
+        with suppress(OSError):
+            hidden.unlink()
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +217,11 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     try:
         figure.savefig(hidden)
         hidden.replace(target)
+    except OSError as error:  # which names the hidden file
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        hidden.unlink(missing_ok=True)
+        with suppress(OSError):
+            hidden.unlink()
     return target
 
 

@@ -89,14 +89,17 @@ def read(path: Path) -> TrackScores:
         times: list[float] = []
         duration = math.nan
         for target in content["targets"]:
-            frames = target["frames"]
+            if not (frames := target["frames"]):
+                raise ValueError(f"{target['name']} has no frames")
             times = [float(frame["time"]) for frame in frames]
-            duration = float(frames[0]["duration"]) if frames else math.nan
-            metrics = list(frames[0]["metrics"]) if frames else []
+            duration = float(frames[0]["duration"])
+            metrics = list(frames[0]["metrics"])
             targets[str(target["name"])] = {
                 metric: [_number(frame["metrics"][metric]) for frame in frames]
                 for metric in metrics
             }
+        if not targets:
+            raise ValueError("it has no targets")
         facts = content.get("zoo", {})
         if not isinstance(facts, dict):
             raise TypeError("its key 'zoo' is no object")
@@ -121,4 +124,6 @@ def _finite(value: float) -> float:
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is no number")
     return math.nan if value is None else float(value)

@@ -263,15 +263,7 @@ class Separator(lightning.LightningModule):
 
     def on(self, device: str = "auto") -> Separator:
         """This system in eval mode on a device; ``auto`` takes an NVIDIA GPU where there is one."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            return self.eval().to(torch.device(device))
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            if reason.startswith("Expected one of"):  # a list of forty words
-                reason = "there is no such kind; take cpu, cuda, cuda:1, mps"
-            raise ZooError(f"device {device!r} cannot be used: {reason}.") from error
+        return self.eval().to(check_device(device))
 
     # ----------------------------------------------------------------- training
 
@@ -473,4 +465,21 @@ def masked_mean(per_source: Tensor, known: Tensor) -> Tensor:
     return (per_source * weight).sum() / weight.sum().clamp(min=1)
 
 
-__all__ = ["Estimates", "Separator", "State", "masked_mean", "versions"]
+def check_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is an NVIDIA GPU where there is one.
+
+    Raises:
+        ZooError: this machine has none of that name.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        if reason.startswith("Expected one of"):  # a list of forty words
+            reason = "there is no such kind; take cpu, cuda, cuda:1, mps"
+        raise ZooError(f"device {name!r} cannot be used: {reason}.") from error
+
+
+__all__ = ["Estimates", "Separator", "State", "check_device", "masked_mean", "versions"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,10 @@ from typing import Any
 from zoo.cli.progress import printable, showing
 from zoo.cli.reading import data_arguments
 from zoo.data import open_dataset
+from zoo.errors import ZooError
 from zoo.evaluation.run import Outcome, Run, summarise
 from zoo.metrics.rules import ILL_CONDITIONED, Protocol
+from zoo.separator import check_device
 
 
 @dataclass
@@ -33,6 +37,9 @@ class Request:
 
 def evaluate_systems(request: Request) -> int:
     """Score, with a line for every track; 1 when some failed or are doubtful, 2 when all failed."""
+    if request.options["jobs"] == 0:
+        raise ZooError("--jobs 0; give how many processes, or -1 for one for each core.")
+    check_device(request.options["device"])
     dataset = open_dataset(
         request.dataset, request.root, **data_arguments(request.arguments), **request.more
     )
@@ -67,6 +74,7 @@ class _Talk:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
+        self._said: set[tuple[str, str]] = set()
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
@@ -83,16 +91,22 @@ class _Talk:
             return
         who = f"{printable(outcome.track)}, {printable(outcome.system)}"
         if outcome.scores is None:
-            print(f"error: {who}: {printable(outcome.error or '')}", file=sys.stderr, flush=True)
+            error = printable(outcome.error or "")
+            if (outcome.track, error) not in self._said:  # a faulty track fails every system
+                print(f"error: {who}: {error}", file=sys.stderr, flush=True)
+            self._said.add((outcome.track, error))
             return
         metric = protocol.metrics[0]
-        values = (
-            f"{source} {protocol.track_value(metric, frames[metric]):.2f}"
+        values = {
+            source: protocol.track_value(metric, frames[metric])
             for source, frames in outcome.scores.targets.items()
             if metric in frames
-        )
-        kept = " (scored before)" if outcome.is_kept else ""
-        self.say(f"{who}: {metric} {', '.join(values)}{kept}")
+        }
+        told = ", ".join(f"{source} {_number(value)}" for source, value in values.items())
+        is_perfect = any(map(math.isnan, values.values())) and outcome.scores.facts["n_infinite"]
+        remarks = " (infinite: no error at all)" * bool(is_perfect)
+        remarks += " (scored before)" * outcome.is_kept
+        self.say(f"{who}: {metric} {told}{remarks}")
         for doubt in outcome.doubts:
             print(f"warning: {who}: {doubt}", file=sys.stderr, flush=True)
 
@@ -101,9 +115,10 @@ class _Talk:
         found = summarise(outcomes, run.protocol.id)
         if not found:
             return
-        scored = {o.track for o in outcomes if o.scores}
-        of = "" if len(scored) == run.n_test else f" of {run.n_test}"
-        title = f"{run.protocol.id} on {run.dataset.id}, {len(scored)}{of} tracks, dB"
+        scored = Counter(o.system for o in outcomes if o.scores)
+        n = max(scored.values())
+        of = "" if n == run.n_test else f" of {run.n_test}"
+        title = f"{run.protocol.id} on {run.dataset.id}, {n}{of} tracks, dB"
         width = max(len(title), *(len(printable(name)) + 2 for name in found))
         sources = list(dict.fromkeys(s for m in found.values() for x in m.values() for s in x))
         for metric in run.protocol.metrics:
@@ -114,12 +129,20 @@ class _Talk:
             self.say("")
             self.say(f"{title:<{width}}" + "".join(f"{s:>15}" for s in sources))
             for name, row in rows.items():
-                cells = "".join(f"{row[s]:>15.2f}" if s in row else f"{'-':>15}" for s in sources)
-                self.say(f"  {f'{printable(name)} {figure}':<{width - 2}}{cells}")
+                cells = "".join(f"{_number(row[s]) if s in row else '-':>15}" for s in sources)
+                few = f"  {scored[name]} tracks" if scored[name] < n else ""
+                self.say(f"  {f'{printable(name)} {figure}':<{width - 2}}{cells}{few}")
         weak = {o.track for o in outcomes if o.scores and _is_weak(o)}
         if weak:
-            self.say(f"SIR and SAR of {len(weak)} tracks may be decided by rounding; see rcond")
+            self.say(
+                f"ISR, SIR and SAR of {len(weak)} tracks may be decided by rounding: some sources "
+                "are nearly alike (rcond in the score files; 16-bit references mend it mostly)"
+            )
         self.say(f"score files are in {printable(run.folder)}/")
+
+
+def _number(value: float) -> str:
+    return "no value" if math.isnan(value) else f"{value:.2f}"
 
 
 def _is_weak(outcome: Outcome) -> bool:

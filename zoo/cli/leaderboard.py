@@ -11,6 +11,7 @@ from zoo.errors import ZooError, near
 from zoo.evaluation import leaderboard, statistics, text
 from zoo.evaluation.board import PROVENANCES, Board, Row
 from zoo.files import write_whole
+from zoo.metrics.rules import LESS_IS_BETTER
 
 _BY_SUFFIX = {".md": "markdown", ".csv": "csv"}
 
@@ -50,6 +51,11 @@ def show_leaderboard(request: Request) -> int:
     for path in (request.output, request.html, request.plot):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise ZooError(f"no folder {Path(path).parent} to write {Path(path).name} in; make it.")
+    for path in (request.output, request.html):
+        if path is not None and Path(path).is_dir():
+            raise ZooError(f"{path} is a folder; name a file in it.")
+    if request.plot is not None and Path(request.plot).is_file():
+        raise ZooError(f"{request.plot} is a file; --plot takes a folder for its pictures.")
     boards, problems = leaderboard.load(
         request.folders,
         dataset=request.dataset,
@@ -151,14 +157,19 @@ def _compared(board: Board, a: Row, b: Row) -> str:
         if of_a and of_b and of_a.tracks and of_b.tracks:
             pairs[source] = (of_a.tracks, of_b.tracks)
     found = statistics.compare_all(list(pairs.values()))
-    lines = [f"{board.title}: {metric} of {a.name} minus {b.name}"]
+    is_less = metric in LESS_IS_BETTER
+    lines = [f"{board.title}: {metric} of {a.name} minus {b.name}{', less is better' * is_less}"]
     if a.provenance != b.provenance:
         lines.append(f"  {PROVENANCES[a.provenance]} against {PROVENANCES[b.provenance]}")
     for source, one in zip(pairs, found, strict=True):
+        if not one.n_tracks:
+            lines.append(f"  {source:<14} no track has a value of both")
+            continue
         said = "" if one.is_separable else ": cannot be told apart"
+        won = 1 - one.won if is_less else one.won
         lines.append(
             f"  {source:<14} {one.median:+.2f} [{one.low:+.2f}, {one.high:+.2f}], "
-            f"better on {one.won:.0%} of {one.n_tracks} tracks, p = {one.p_holm:.1g}{said}"
+            f"better on {won:.0%} of {one.n_tracks} tracks, p = {one.p_holm:.1g}{said}"
         )
     lines.append(
         "  median difference with its 95 % interval over tracks; Wilcoxon's signed-rank test, "

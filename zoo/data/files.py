@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.audio import SUFFIXES
 from zoo.data.track import Dataset, FileTrack, Part, Split, Track, check_split, header
-from zoo.errors import DatasetError, near
+from zoo.errors import DatasetError, near, sentence
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ class FileDataset(Dataset, Generic[Place]):
                 yield name, self.open(name, place)
             except DatasetError as error:
                 yield name, error
+            except OSError as error:
+                yield name, DatasetError(f"{name}: {sentence(error)}")
 
 
 def file_track(

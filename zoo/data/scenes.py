@@ -201,6 +201,9 @@ class SceneTrack(Track):
         default = DISTANCE_ROOM if self.room else DISTANCE
         return [float(a) for a in given], float(self.layout.get("distance", default))
 
+    def files(self) -> list[Path]:  # noqa: D102
+        return self.track.files() if self.track else []
+
     def _read_stem(self, source: str, start: int, samples: int) -> np.ndarray:
         position = self.positions[source]
         before, after = self._reach(position)

@@ -102,6 +102,10 @@ class Track(ABC):
         """Whether a mixture is stored beside the sources; it need not be their exact sum."""
         return False
 
+    def files(self) -> list[Path]:
+        """Every file that it is made of, each once; none of one that is computed."""
+        return []
+
     def has_stem(self, source: str) -> bool:
         """Whether ``source`` can be read; False for one whose sound is inside another's stem."""
         return source in self.sources
@@ -233,8 +237,7 @@ class FileTrack(Track):
     def has_stem(self, source: str) -> bool:  # noqa: D102
         return source in self.stems
 
-    def files(self) -> list[Path]:
-        """Every file of the track, each once, sorted."""
+    def files(self) -> list[Path]:  # noqa: D102
         return sorted({path for path, _ in self.streams()})
 
     def streams(self) -> list[tuple[Path, int]]:

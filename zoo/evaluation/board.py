@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from zoo.metrics.rules import LESS_IS_BETTER
+
 Provenance = Literal["measured", "re-aggregated", "copied", "not measured"]
 Role = Literal["system", "oracle", "mixture"]
 
@@ -141,9 +143,10 @@ class Board:
         Those, in turn, by the mean of the stems, where they have that.
         """
         metric = metric or self.metrics[0]
+        sign = -1 if metric in LESS_IS_BETTER else 1
 
         def order(row: Row) -> tuple[float, float, str]:
-            values = [cell.value for s in (source, "mean") if (cell := row.cell(s, metric))]
+            values = [sign * cell.value for s in (source, "mean") if (cell := row.cell(s, metric))]
             first, mean = [*values, -math.inf, -math.inf][:2]
             if row.cell(source, metric) is None:
                 first, mean = -math.inf, first

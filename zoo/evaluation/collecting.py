@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import yaml
 from zoo import scores
 from zoo.authors import PUBLISHED
 from zoo.errors import ZooError
-from zoo.evaluation.board import Role
+from zoo.evaluation.board import Provenance, Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
 from zoo.evaluation.overlap import overlap
 from zoo.metrics.rules import ILL_CONDITIONED, N_TEST, Protocol, protocol
@@ -24,8 +25,9 @@ from zoo.scores import TrackScores
 
 FACTS = (
     "kind evaluator release sha256 seed training_seed arguments versions data parameters rcond "
-    "silence model trained_on"
+    "silence model trained_on decoding device"
 ).split()
+_EXACT_S = 0.01  # by which times of frames may differ
 
 MEASURED = Path(__file__).parent / "measured"  # mixture, oracle and other people's systems
 
@@ -68,7 +70,7 @@ def collect(
     """
     found: list[Entry] = []
     problems: list[str] = []
-    for folder in folders:
+    for folder in {folder.resolve(): folder for folder in folders}.values():
         if not folder.is_dir():
             raise ZooError(
                 f"no folder {folder}; expected one with score files, as `zoo evaluate` writes them."
@@ -123,7 +125,9 @@ def _entry(
     kept: list[tuple[Path, TrackScores, Identity]] = []
     for path, track in read:
         try:
-            kept.append((path, track, _identity(track, place, release)))
+            identity = _identity(track, place, release)
+            _check_frames(track, protocol(identity.protocol))
+            kept.append((path, track, identity))
         except ZooError as error:
             problems.append(f"{path}: {error}")
     if not kept:
@@ -200,6 +204,34 @@ def _identity(track: TrackScores, place: Path, release: Release | None) -> Ident
     )  # fmt: skip
 
 
+def _check_frames(track: TrackScores, rule: Protocol) -> None:
+    """Refuse scores that cannot be of the protocol that they are said to be of.
+
+    Raises:
+        ZooError: they have other metrics, or frames of another length.
+    """
+    metrics = {metric for of_source in track.targets.values() for metric in of_source}
+    if not metrics & set(rule.metrics):
+        raise ZooError(
+            f"left out: protocol {rule.id} has {', '.join(rule.metrics)}, and this has "
+            f"{', '.join(sorted(metrics)) or 'no figures'}; `zoo evaluate` measures them."
+        )
+    times = list(track.times)
+    window = track.duration
+    hop = times[1] - times[0] if len(times) > 1 else None
+    expected = rule.window or math.inf
+    step = rule.hop or expected
+    is_whole = hop is None and window < expected  # no song is longer than itself
+    fits = is_whole or abs(window - expected) < _EXACT_S
+    if not math.isnan(window) and not (fits and (hop is None or abs(hop - step) < _EXACT_S)):
+        every = f" every {hop:g} s" if hop else ""
+        wanted = f"{rule.window:g} s every {step:g} s" if rule.window else "the whole track"
+        raise ZooError(
+            f"left out: its frames are {window:g} s{every}, and protocol {rule.id} has frames of "
+            f"{wanted}; name the protocol that it was scored by."
+        )
+
+
 def _difference(other: Identity, most: Identity) -> str:
     found = [
         f"{word} {a or 'unknown'}, where the rest of its folder has {b or 'none'}"
@@ -225,12 +257,19 @@ def _build(
         facts |= {"kind": "release", "release": release.name, "trained_on": release.trained_on}
         facts |= {"parameters": release.provenance.get("facts", {}).get("parameters")}
     facts["shared"] = _shared(dataset, members, facts, release)
+    facts["references"] = {
+        name: track.facts["references"]
+        for name, track in members.items()
+        if track.facts.get("references")
+    }
+    rule = protocol(protocol_id)
+    provenance: Provenance = "re-aggregated" if first.facts.get("stated") else "measured"
     role: Role = facts["kind"] if facts.get("kind") in ("oracle", "mixture") else "system"
     return Entry(
-        dataset, protocol_id, name, "measured", role,
-        tracks=_figures(protocol(protocol_id), members),
+        dataset, protocol_id, name, provenance, role,
+        tracks=_figures(rule, members),
         n_test=first.facts.get("n_test") or N_TEST.get(dataset),
-        facts=facts, notes=tuple(_notes(members)),
+        facts=facts, notes=tuple(_notes(members, rule)),
     )  # fmt: skip
 
 
@@ -251,7 +290,7 @@ def _figures(
     return found
 
 
-def _notes(members: Mapping[str, TrackScores]) -> list[str]:
+def _notes(members: Mapping[str, TrackScores], rule: Protocol) -> list[str]:
     notes = []
     first = next(iter(members.values()))
     facts = [track.facts for track in members.values()]
@@ -260,13 +299,16 @@ def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     rcond = [f["rcond"] for f in facts if isinstance(f.get("rcond"), (int, float))]
     ill = sum(value < ILL_CONDITIONED for value in rcond)
     if ill:
-        notes.append(f"SIR and SAR of {ill} of {len(facts)} tracks are ill-conditioned")
+        notes.append(f"ISR, SIR and SAR of {ill} of {len(facts)} tracks are ill-conditioned")
     rates = {f["rate"] for f in facts if f.get("rate")} - {RATES.get(_dataset(first))}
     if rates and _dataset(first) in RATES:
         told = " and ".join(f"{rate} Hz" for rate in sorted(rates))
         notes.append(f"scored at {told}, where the data set has {RATES[_dataset(first)]} Hz")
     if any(f.get("silence") == "references" for f in facts):
         notes.append("frames left out by the silence of references alone")
+    n_perfect = sum(_is_perfect(track, rule) for track in members.values())
+    if n_perfect:
+        notes.append(f"{n_perfect} tracks have an estimate without any error: infinite, left out")
     doubtful = [f["doubts"] for f in facts if f.get("doubts")]
     if doubtful:
         notes.append(f"{len(doubtful)} of {len(facts)} tracks look wrong: {doubtful[0][0]}")
@@ -276,6 +318,14 @@ def _notes(members: Mapping[str, TrackScores]) -> list[str]:
     if isinstance(together, dict) and len(together.get("vocals") or ()) > 2:
         notes.append("vocals scored among all sources")
     return notes
+
+
+def _is_perfect(track: TrackScores, rule: Protocol) -> bool:
+    """Whether a source has no value because its estimate has no error."""
+    frames = [metrics.get(rule.metrics[0], ()) for metrics in track.targets.values()]
+    return bool(track.facts.get("n_infinite")) and any(
+        x and all(map(math.isnan, x)) for x in frames
+    )
 
 
 def _shared(

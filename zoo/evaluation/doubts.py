@@ -1,18 +1,22 @@
-"""Signs that estimates on disk are not what they claim to be: delayed, or named after each other.
+"""Signs that estimates on disk are not what they claim to be: delayed, turned round, misnamed...
 
 They are told and never mended: what a score says of shifted or swapped stems is true of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 16  # samples; lags up to half of it are found
+_BLOCK = 1 << 16  # samples; lags below it are found
 _CLEAR = 2.0  # times as high as at no lag, and at any other
 _NEARER = 0.1  # of correlation
+_INVERTED = -0.5  # correlation
+_CLOSE = 0.95  # correlation from which on a level can be told
+_FAR_DB = 3.0  # from the reference's level
 
 
 class Doubts:
@@ -28,6 +32,7 @@ class Doubts:
         n = len(self.sources)
         self._products = torch.zeros(n, n, dtype=torch.float64)  # estimates by references
         self._energies = torch.zeros(2, n, dtype=torch.float64)
+        self._channels: Tensor = torch.zeros(())  # (J, C, C), estimates by references
         self._spectra = torch.zeros(n, _BLOCK + 1, dtype=torch.complex128)
         self._waiting: list[Tensor] = []
 
@@ -37,6 +42,8 @@ class Doubts:
         true, found = signals.double().flatten(2)
         self._products += found @ true.T
         self._energies += torch.stack([true, found]).square().sum(-1)
+        by_channel = torch.einsum("jct,jdt->jcd", estimates.double(), references.double())
+        self._channels = self._channels + by_channel
         self._waiting.append(signals)
         if sum(x.shape[-1] for x in self._waiting) >= _BLOCK:
             signals = torch.cat(self._waiting, -1)
@@ -47,7 +54,9 @@ class Doubts:
 
     def found(self) -> list[str]:
         """What is doubtful, one line each."""
-        return [*self._delays(), *self._swaps()]
+        if not self._channels.ndim:
+            return []
+        return [*self._delays(), *self._swaps(), *self._turned(), *self._levels()]
 
     def lags(self) -> dict[str, int]:
         """Source -> samples by which its estimate comes late, where that is not 0 for sure."""
@@ -57,16 +66,16 @@ class Doubts:
         # Of the cross-spectrum only the phase: its peak is sharp, however tonal the music.
         whitened = self._spectra / self._spectra.abs().clamp(min=1e-300)
         peaks = torch.fft.irfft(whitened, 2 * _BLOCK)
-        peaks = torch.cat([peaks[:, -_BLOCK // 2 :], peaks[:, : _BLOCK // 2]], 1)
+        peaks = torch.fft.fftshift(peaks, 1)  # no lag at _BLOCK
         lags = {}
         for source, heights in zip(self.sources, peaks, strict=True):
             height, at = heights.max(0)
-            lag = int(at) - _BLOCK // 2
+            lag = int(at) - _BLOCK
             if not lag:
                 continue
             near = heights.clone()
             near[max(0, int(at) - 3) : int(at) + 4] = 0
-            rival = max(float(near.max()), float(heights[_BLOCK // 2]))
+            rival = max(float(near.max()), float(heights[_BLOCK]))
             if float(height) > _CLEAR * rival:
                 lags[source] = lag
         return lags
@@ -87,9 +96,45 @@ class Doubts:
             )
         return lines
 
-    def _swaps(self) -> list[str]:
+    def _correlations(self) -> Tensor:
+        """Of estimates with references, ``(J, J)``."""
         norms = self._energies[1][:, None] * self._energies[0]
-        nearness = self._products.abs() / norms.sqrt().clamp(min=1e-30)
+        return self._products / norms.sqrt().clamp(min=1e-30)
+
+    def _turned(self) -> list[str]:
+        """Inverted polarity, and left for right."""
+        lines = [
+            f"{source}: the polarity looks inverted; scored as it is"
+            for source, r in zip(self.sources, self._correlations().diagonal(), strict=True)
+            if float(r) < _INVERTED
+        ]
+        if self._channels.shape[1] != 2:
+            return lines
+        straight = self._channels.diagonal(dim1=1, dim2=2).sum(1)
+        crossed = self._channels.sum((1, 2)) - straight
+        norms = self._energies.prod(0).sqrt().clamp(min=1e-30)
+        for source, nearer in zip(self.sources, (crossed - straight) / norms, strict=True):
+            if float(nearer) > _NEARER:
+                lines.append(f"{source}: left and right look swapped; scored as they are")
+        return lines
+
+    def _levels(self) -> list[str]:
+        """Estimates that are near their references but for their level."""
+        gains = self._products.diagonal() / self._energies[0].clamp(min=1e-30)
+        lines = []
+        for source, r, gain in zip(
+            self.sources, self._correlations().diagonal(), gains, strict=True
+        ):
+            level = 20 * math.log10(max(float(gain), 1e-30))
+            if float(r) > _CLOSE and abs(level) > _FAR_DB:
+                how = "louder" if level > 0 else "softer"
+                lines.append(
+                    f"{source}: {abs(level):.1f} dB {how} than its reference; scored as it is"
+                )
+        return lines
+
+    def _swaps(self) -> list[str]:
+        nearness = self._correlations().abs()
         own = nearness.diagonal()
         others = nearness - torch.diag(torch.full_like(own, 2))
         nearest = [

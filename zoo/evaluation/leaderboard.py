@@ -78,7 +78,13 @@ def load(
     measured, problems = collect(places, {key: id for key, id in named.items() if id})
     ours, faults = bundled_entries()
     entries = [*measured, *_beside(ours, measured), *published.entries()]
-    return boards(entries, dataset, protocol, metrics), [*problems, *faults]
+    try:
+        found = boards(entries, dataset, protocol, metrics)
+    except ZooError as error:
+        if problems:  # which may be why
+            raise ZooError(f"{error} {len(problems)} left out, the first: {problems[0]}") from error
+        raise
+    return found, [*problems, *faults]
 
 
 def _beside(ours: Sequence[Entry], measured: Sequence[Entry]) -> list[Entry]:
@@ -200,16 +206,35 @@ def _board(
 
 def _with_data_told(entries: Sequence[Entry]) -> list[Entry]:
     """Entries with a remark where others of the board were scored on other files."""
-    counted = Counter(str(e.facts["data"]) for e in entries if e.facts.get("data"))
-    if len(counted) < 2:
-        return list(entries)
-    ((most, _),) = counted.most_common(1)
-    return [
-        replace(e, notes=(*e.notes, "scored on other files than most rows, maybe other songs"))
-        if e.facts.get("data") and e.facts["data"] != most
-        else e
-        for e in entries
-    ]
+    data = _usual_value(e.facts.get("data") for e in entries)
+    tracks = {track for e in entries for track in e.facts.get("references", ())}
+    references = {
+        track: _usual_value(e.facts.get("references", {}).get(track) for e in entries)
+        for track in tracks
+    }
+    decoding = _usual_value(e.facts.get("decoding") for e in entries)
+    found = []
+    for entry in entries:
+        if entry.facts.get("decoding") not in (None, decoding):
+            told = f"references decoded {entry.facts['decoding']}, those of most rows {decoding}"
+            entry = replace(entry, notes=(*entry.notes, told))
+        mine = entry.facts.get("references", {})
+        n_other = sum(mine[track] != references[track] for track in mine)
+        if entry.facts.get("data") not in (None, data):
+            told = "scored on other files than most rows, maybe other songs"
+        elif n_other:
+            told = f"{n_other} tracks scored against other files than most rows"
+        else:
+            found.append(entry)
+            continue
+        found.append(replace(entry, notes=(*entry.notes, told)))
+    return found
+
+
+def _usual_value(values: Iterable[str | None]) -> str | None:
+    """The most common one; of several the first."""
+    counted = Counter(value for value in values if value)
+    return counted.most_common(1)[0][0] if counted else None
 
 
 def label(rule: Protocol, metric: str) -> str:
@@ -238,10 +263,22 @@ def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
     n_scored, coverage = len(entry.scored), ""
     if entry.n_test and n_scored and n_scored < entry.n_test:
         coverage = f"{n_scored} of {entry.n_test} {NOUNS.get(entry.dataset, 'tracks')}"
+    few = _few(cells, label(rule, metrics[0]), n_scored) if metrics else []
+    notes = (*entry.notes, *few)
     return Row(
-        entry.name, entry.provenance, entry.role, dict(cells), coverage, entry.facts, entry.notes,
-        command,
-    )  # fmt: skip
+        entry.name, entry.provenance, entry.role, dict(cells), coverage, entry.facts, notes, command
+    )
+
+
+def _few(cells: Mapping[str, Mapping[str, Cell]], metric: str, n_scored: int) -> list[str]:
+    """Sources that have no value on some of the tracks, in words."""
+    told = [
+        f"{source} {cell.n_tracks}"
+        for source, by_metric in cells.items()
+        if (cell := by_metric.get(metric)) and cell.n_tracks is not None
+        if cell.n_tracks < n_scored
+    ]
+    return [f"tracks with a value, of {n_scored}: {', '.join(told)}"] if told else []
 
 
 def _cell(figures: Mapping[str, TrackFigure], rule: Protocol) -> Cell:
@@ -340,6 +377,11 @@ def _ranked(rows: Sequence[Row], entries: Sequence[Entry], metric: str) -> list[
             alike[row.provenance, row.silence].append(k)
     for members in alike.values():
         usual = _usual([entries[k].scored for k in members])
+        for k in members:
+            n = len(entries[k].scored & usual)
+            told = f"not ranked: scored on {n} of the {len(usual)} tracks of most others"
+            if n < RANKED_SHARE * len(usual) and told not in rows[k].notes:
+                found[k] = replace(found[k], notes=(*found[k].notes, told))
         members = [
             k for k in members if len(entries[k].scored & usual) >= RANKED_SHARE * len(usual)
         ]

@@ -19,6 +19,7 @@ from zoo.errors import MissingPackage
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 from zoo.evaluation.text import remarks
 from zoo.files import write_whole
+from zoo.metrics.rules import LESS_IS_BETTER
 
 TITLE = "Music separation leaderboards"
 DECIMALS = 5  # as in score files
@@ -124,6 +125,7 @@ def _board(board: Board) -> dict[str, Any]:
         "sources": board.sources,
         "metrics": board.metrics,
         "units": {metric: unit(metric) for metric in board.metrics},
+        "less": [metric for metric in board.metrics if metric in LESS_IS_BETTER],
         "n_test": board.n_test,
         "notes": board.notes,
         "tracks": tracks,
@@ -172,6 +174,7 @@ def _cell(cell: Cell, tracks: Sequence[str]) -> dict[str, Any]:
         "rank": cell.rank,
         "of_oracle": _finite(cell.of_oracle),
         "spread": _finite(cell.seed_spread),
+        "beside": [[name, _finite(x)] for name, x in cell.beside.items()],
         "tracks": None if not values else [_finite(values.get(track)) for track in tracks],
     }
 

@@ -49,8 +49,12 @@ class System:
             return f"zoo evaluate {self.architecture} {preset} {where}"
         recipe = self.recipe or self.architecture
         # These recipes have their data themselves.
-        fit = f"zoo fit -c {recipe}" + (f" -c data/{self.dataset}" if not self.recipe else "")
-        return f"{fit}{self.options}; zoo evaluate LAST.ckpt {where}"
+        data = "" if self.recipe else f" -c data/{self.dataset}"
+        fit = f"zoo fit -c {recipe}{data}{self.options}"
+        if recipe != "mmdensenet-plus":  # which has two roots, of $ZOO_DATA
+            fit += " --data.root DIR"
+        run = f"runs/{recipe}" + (f"-{self.dataset}" if data else "")
+        return f"{fit}; zoo evaluate {run}/checkpoints/best.ckpt {where}"
 
 
 def _wavenets() -> list[tuple[str, str, str, str]]:
@@ -90,8 +94,19 @@ SYSTEMS: tuple[System, ...] = (
         )
     ),
     *(
+        System(
+            f"Wave-U-Net {form}",
+            "musdb18",
+            "v4-pooled",
+            f"wave-u-net-{form.lower()}",
+            "wave-u-net",
+            f" --model wave-u-net-{form.lower()}",
+        )
+        for form in ("M1", "M2", "M3", "M4", "M5", "M7")
+    ),
+    *(
         System(name, "scenes", "projet", name.lower(), is_trained=False)
-        for name in ("PROJET", "DUET", "ADRess")
+        for name in ("PROJET", "PROJET-IS", "DUET", "ADRess", "pairs", "LGM", "MNMF")
     ),
     System(
         "ICA",

@@ -9,14 +9,17 @@ of it (six minutes of four stems) is separated twice.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,12 @@ import zoo
 from zoo import scores as score_file
 from zoo.data import Dataset, open_dataset
 from zoo.data.track import FileTrack, Split, Track, check_split
-from zoo.errors import DatasetError, MissingPackage, ZooError
-from zoo.evaluation.systems import System, choose, resolve
-from zoo.evaluation.track import Task, file_name, score_track
+from zoo.errors import DatasetError, MissingPackage, ZooError, check_choice, sentence
+from zoo.evaluation.systems import System, choose, file_name, resolve
+from zoo.evaluation.track import Task, score_track
 from zoo.files import remove_abandoned
 from zoo.metrics.rules import N_TEST, Silence, protocol
+from zoo.release import sha256_of
 from zoo.scores import TrackScores
 from zoo.separator import Separator
 from zoo.stems import versions
@@ -41,7 +45,7 @@ OUTPUT = "results/scores"
 # What must be alike for a track to count as scored; the rest follows from it, or is about speed.
 IDENTITY = (
     "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "seed",
-    "data", "silence", "sdr_only", "evaluator",
+    "data", "references", "silence", "evaluator",
 )  # fmt: skip
 
 Progress = Callable[[int, int], None]  # tracks done, in all
@@ -177,18 +181,19 @@ class Run:
         keep_stems: bool = False,
     ) -> None:
         check_split(split)
-        if silence not in ("museval", "references"):
-            raise ZooError(f"silence {silence!r}; expected 'museval' or 'references'.")
+        check_choice("silence", silence, ("museval", "references"))
         self.dataset, self.protocol, self.split = dataset, protocol(id), split
         # Where an SDR needs filters, or there are no others, there is nothing to leave out.
         self.sdr_only, self.silence = sdr_only and self.protocol.family == "images", silence
         self.jobs, self.scheduler, self.device = jobs, scheduler, device
         self.keep_stems = keep_stems
-        self.folder = output / f"{dataset.id}-{self.protocol.id}"
+        rule = "" if silence == "museval" else f"-{silence}"  # these figures do not compare
+        self.folder = output / f"{dataset.id}-{self.protocol.id}{rule}"
         found = list(dataset.each(split))
         if not found:
             raise DatasetError(f"data set {dataset.id} has no {split} tracks; look at its split.")
-        self.tracks, self.faulty = _sorted_out(found[:limit])
+        self.tracks, faulty = _sorted_out(found[:limit])
+        self.faulty = [] if getattr(dataset, "skip_faulty", False) else faulty  # it warned of them
         self._owners = {file_name(track.name).casefold(): track.name for track in self.tracks}
         try:
             self.data = f"{dataset.id} {dataset.fingerprint((split,))}"
@@ -223,12 +228,12 @@ class Run:
         for name, error in self.faulty:
             yield from (self._failed(s.name, name, error=error) for s in systems)
         for system in systems:
-            self._path(system.name, "x").parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(self._path(system.name, "x").parent)
+        before = self._before(systems)
         tasks: list[Task] = []
         left: dict[str, int] = {}
         for track in self.tracks:
-            kept, new = self._split_up(track, systems)
+            kept, new = self._split_up(track, systems, before)
             yield from kept
             tasks += new
             left[track.name] = len(new)
@@ -243,8 +248,31 @@ class Run:
                 done += 1
                 report(done, total)
 
+    def _before(self, systems: Sequence[System]) -> dict[Path, TrackScores]:
+        """The score files that are there already, with what is in them.
+
+        Raises:
+            ZooError: one is of another system, or is no score file; it would be lost.
+        """
+        found: dict[Path, TrackScores] = {}
+        for system, track in product(systems, self.tracks):
+            path = self._path(system.name, track.name)
+            if not path.is_file():
+                continue
+            try:
+                scores = score_file.read(path)
+            except ZooError:  # damaged: scored anew
+                continue
+            advice = f"move it, or write NAME= before {system.name} to have another folder."
+            if not scores.facts:
+                raise ZooError(f"{path} is no score file of `zoo evaluate`; {advice}")
+            if not _is_of(scores, system, track):
+                raise ZooError(f"{path} has scores of another system of this name; {advice}")
+            found[path] = scores
+        return found
+
     def _split_up(
-        self, track: Track, systems: Sequence[System]
+        self, track: Track, systems: Sequence[System], before: Mapping[Path, TrackScores]
     ) -> tuple[list[Outcome], list[Task]]:
         """What is there already, and what is to be done, together where sources are alike."""
         outcomes: list[Outcome] = []
@@ -254,7 +282,8 @@ class Run:
                 sources, _ = choose(system, track)
                 facts = self._facts(system, track)
                 path = self._path(system.name, track.name)
-                if (found := self._present(path, facts)) is not None:
+                if self._is_present(path, found := before.get(path), facts):
+                    assert found is not None
                     doubts = tuple(found.facts.get("doubts", ()))
                     outcomes.append(
                         Outcome(system.name, track.name, path, found, True, None, doubts)
@@ -263,7 +292,7 @@ class Run:
                     path.unlink(missing_ok=True)  # what fails now has no score of before
                     groups.setdefault(tuple(sources), []).append((system, facts))
             except (ZooError, OSError) as error:
-                outcomes.append(self._failed(system.name, track.name, error=str(error)))
+                outcomes.append(self._failed(system.name, track.name, error=sentence(error)))
         tasks = []
         for group in groups.values():
             stems = [
@@ -285,6 +314,7 @@ class Run:
             "kind": system.kind,
             **system.facts(track),
             "data": self.data,
+            "references": references(track),
             "decoding": _decoding(track),
             "rate": track.rate,
             "n_test": self.n_test,
@@ -295,16 +325,13 @@ class Run:
             **system.measures(),
         }
 
-    def _present(self, path: Path, facts: dict[str, Any]) -> TrackScores | None:
-        if not path.is_file():
-            return None
-        try:
-            found = score_file.read(path)
-        except ZooError:
-            return None
+    def _is_present(self, path: Path, found: TrackScores | None, facts: dict[str, Any]) -> bool:
+        if found is None:
+            return False
         stems = path.with_suffix("")
         is_same = all(found.facts.get(key) == facts.get(key) for key in IDENTITY)
-        return found if is_same and (stems.is_dir() or not self.keep_stems) else None
+        is_same &= self.sdr_only or not found.facts.get("sdr_only")  # more than was asked for does
+        return is_same and (stems.is_dir() or not self.keep_stems)
 
     def _results(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, list[TrackScores | str]]]:
         if self.scheduler is None and self.jobs in (0, 1):
@@ -360,6 +387,33 @@ class Run:
 
     def _path(self, system: str, track: str) -> Path:
         return self.folder / file_name(system) / f"{file_name(track)}.json"
+
+
+def _is_of(scores: TrackScores, system: System, track: Track) -> bool:
+    """Whether scores are of this system, perhaps of other weights of it."""
+    try:
+        facts = {"kind": system.kind, **system.facts(track)}
+    except (ZooError, OSError):
+        return True  # it fails where it is scored
+    told = scores.facts
+    if any(told.get(key) != facts.get(key) for key in ("kind", "release", "model")):
+        return False
+    if facts["kind"] not in ("system", "oracle"):
+        return True
+    mine, theirs = facts["arguments"], told.get("arguments") or {}
+    return all(mine[key] == theirs[key] for key in mine.keys() & theirs.keys())
+
+
+def references(track: Track) -> str | None:
+    """SHA-256 over the files of a track; None where it has none."""
+    digests = [f"{path.name} {_sha256(path, path.stat().st_mtime_ns)}" for path in track.files()]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if digests else None
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, _time: int) -> str:
+    """Of a file of that time; scenes share their songs."""
+    return sha256_of(path)
 
 
 def _decoding(track: Track) -> str:

@@ -12,13 +12,12 @@ import numpy as np
 from zoo import pictures
 from zoo.evaluation.board import Board, Row
 from zoo.evaluation.page import unit
+from zoo.evaluation.statistics import interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = ("SDR", "ISR", "SIR")
-N_RESAMPLES = 2000
-SEED = 0
 STYLES = {"system": "-o", "oracle": "--", "mixture": ":"}
 
 
@@ -39,7 +38,7 @@ def over_layouts(board: Board) -> Figure | None:
             if not found:
                 continue
             places = [i for i, layout in enumerate(layouts) if layout in found]
-            points = [interval(found[layouts[i]]) for i in places]
+            points = [mean(found[layouts[i]]) for i in places]
             middle, low, high = np.array(points).T
             style = STYLES[row.role]
             color = f"C{k % 10}" if row.role == "system" else "0.35"
@@ -71,11 +70,11 @@ def by_layout(row: Row, metric: str) -> dict[str, list[float]]:
     return dict(found)
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean, and the ends of its 95 % interval, bootstrapped; of one value, that value."""
-    drawn = np.random.default_rng(SEED).choice(values, (N_RESAMPLES, len(values))).mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(np.mean(values)), float(low), float(high)
+def mean(values: list[float]) -> tuple[float, float, float]:
+    """Mean, and the ends of its interval; of one value, that value."""
+    mean = float(np.mean(values))
+    low, high = interval(np.array(values), "mean") if len(values) > 1 else (mean, mean)
+    return mean, low, high
 
 
 def _layouts(board: Board) -> list[str]:

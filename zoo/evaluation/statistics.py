@@ -26,15 +26,6 @@ SEPARABLE = 0.05  # p after correction
 EXACT = 50  # differences up to which the distribution is counted out, as scipy does
 
 
-def pooled(values: Array, pool: Pool, weights: Array | None = None) -> float:
-    """One figure from many; NaN from none."""
-    if not len(values):
-        return float("nan")
-    if pool == "weighted":
-        return float(np.average(values, weights=weights))
-    return float(np.median(values) if pool == "median" else np.mean(values))
-
-
 def interval(
     values: Array, pool: Pool, weights: Array | None = None, seed: int = 0
 ) -> tuple[float, float]:
@@ -145,7 +136,9 @@ def compare(first: Mapping[str, float], second: Mapping[str, float]) -> Comparis
     low, high = interval(differences, "median")
     n = len(differences)
     won = float((np.sum(differences > 0) + np.sum(differences == 0) / 2) / n) if n else float("nan")
-    return Comparison(n, pooled(differences, "median"), low, high, won, p, leaning, p)
+    return Comparison(
+        n, float(np.median(differences)) if n else float("nan"), low, high, won, p, leaning, p
+    )
 
 
 def compare_all(

@@ -39,7 +39,7 @@ from zoo.audio import SUFFIXES, open_audio
 from zoo.data.scenes import SceneTrack
 from zoo.data.songs import TrackSignal
 from zoo.data.track import Split, Track
-from zoo.errors import AudioFileError, DatasetError, UnknownModel, ZooError
+from zoo.errors import AudioFileError, DatasetError, UnknownModel, ZooError, sentence
 from zoo.evaluation.oracles import ORACLES
 from zoo.release import RECORD, from_pretrained
 from zoo.separator import Separator
@@ -78,7 +78,7 @@ class System(ABC):
         """Estimates in order, ``(J, C, n)``, at the track's rate."""
 
     def measures(self) -> dict[str, Any]:
-        """Further facts: parameters."""
+        """Further facts: parameters, and the device of what separates."""
         return {}
 
 
@@ -112,7 +112,8 @@ class ModelSystem(System):
 
     def measures(self) -> dict[str, Any]:  # noqa: D102
         model = _loaded(self.model, self.device)
-        return {"parameters": sum(p.numel() for p in model.parameters())}
+        n = sum(p.numel() for p in model.parameters())
+        return {"parameters": n, "device": model.device.type}
 
     def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
         model = _loaded(self.model, self.device)
@@ -120,19 +121,11 @@ class ModelSystem(System):
         devices = [torch.cuda.current_device()] if model.device.type == "cuda" else []
         states = None
         while True:
-            try:
-                # Systems take turns, and each draws what it would alone.
-                with torch.random.fork_rng(devices):
-                    _set_random(states, devices)
-                    _, estimates = next(pieces, (None, None))
-                    states = _random(devices)
-            except (ZooError, OSError):
-                raise
-            except Exception as error:
-                told = str(error).strip().partition("\n")[0]
-                raise ZooError(
-                    f"{track.name}: {self.name} failed with {type(error).__name__}: {told}"
-                ) from error
+            # Systems take turns, and each draws what it would alone.
+            with torch.random.fork_rng(devices):
+                _set_random(states, devices)
+                _, estimates = next(pieces, (None, None))
+                states = _random(devices)
             if estimates is None:
                 return
             yield estimates
@@ -160,7 +153,7 @@ class ObjectSystem(System):
         return {**facts, "seed": SEED, "matched": "best permutation", **self._reach(track)}
 
     def measures(self) -> dict[str, Any]:  # noqa: D102
-        return {"parameters": 0}
+        return {"parameters": 0, "device": self._model({}).device.type}
 
     def pieces(self, track: Track, sources: Sequence[str]) -> Iterator[Tensor]:  # noqa: D102
         with torch.random.fork_rng([]):
@@ -169,7 +162,9 @@ class ObjectSystem(System):
             separation = Separation(self._model(told), TrackSignal(track))
             found = torch.cat([estimates for _, estimates in separation], -1)
         references = torch.stack([torch.from_numpy(track.read(s)) for s in sources])
-        yield found[best_permutation(references, found)]
+        if bool(found.isfinite().all()):  # else what is wrong is said where it is measured
+            found = found[best_permutation(references, found)]
+        yield found
 
     def _reach(self, track: Track) -> dict[str, Any]:
         """The delays that are looked for in a scene."""
@@ -245,7 +240,15 @@ class FolderSystem(System):
             DatasetError: it has nothing of none.
         """
         system = cls(name or folder.resolve().name, (), (), folder, split)
-        given = {p.stem.lower(): None for track in tracks for p in system._found(track)}
+        given: dict[str, None] = {}
+        faults: list[OSError] = []
+        for track in tracks:
+            try:
+                given |= {p.stem.lower(): None for p in system._found(track)}
+            except OSError as error:
+                faults.append(error)
+        if faults and not given:
+            raise DatasetError(sentence(faults[0])) from faults[0]
         if not given:
             raise DatasetError(
                 f"{folder} holds no estimates of these tracks: expected <track>/<source>.wav, such "
@@ -287,8 +290,8 @@ class FolderSystem(System):
                 reader.close()
 
     def _place(self, track: str) -> Path:
-        name = _folder_name(track)
-        places = [self.folder / name, self.folder / self.split / name]
+        names = dict.fromkeys((_folder_name(track), file_name(track)))
+        places = [folder / n for n in names for folder in (self.folder, self.folder / self.split)]
         return next((place for place in places if place.is_dir()), places[0])
 
     def _files(self, track: str) -> dict[str, Path]:
@@ -338,7 +341,7 @@ def resolve(
         name, what = match["name"], match["what"]
     kind, _, oracle = what.partition(":")
     if what == "mixture" or kind == "oracle":
-        oracle = oracle or "mixture"
+        oracle = "mixture" if what == "mixture" else oracle
         if oracle not in ORACLES:
             known = ", ".join(f"oracle:{o}" for o in ORACLES if o != "mixture")
             raise UnknownModel(f"no oracle {what!r}; there are {known} and mixture.")
@@ -379,6 +382,13 @@ def choose(system: System, track: Track) -> tuple[list[str], bool]:
 
 def _folder_name(track: str) -> str:
     return track.replace(os.sep, "_")
+
+
+def file_name(name: str) -> str:
+    """A name that is one part of a path everywhere."""
+    if not name.strip("."):  # "..", which is another folder
+        name = "_" * len(name)
+    return _folder_name(name).replace(":", "-")
 
 
 def _random(devices: Sequence[int]) -> list[Tensor]:

@@ -131,15 +131,14 @@ def _extra(extra: str) -> str:
 def _overview(
     row: Row, sources: Sequence[str], metric: str, footnotes: dict[str, int]
 ) -> list[str]:
-    coverage, *_ = [row.coverage] if row.coverage else [""]
     numbers = [
         str(footnotes.setdefault(remark, len(footnotes) + 1))
         for remark in remarks(row)
-        if remark != coverage
+        if remark != row.coverage
     ]
     marks = f"[{','.join(numbers)}]" if numbers else ""
     cells = [_short(row.cell(source, metric)) for source in sources]
-    return [row.name, *cells, f"{coverage} {marks}".strip()]
+    return [row.name, *cells, f"{row.coverage} {marks}".strip()]
 
 
 def _detail(row: Row, source: str, metric: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ from torch import Tensor
 
 from zoo.data.songs import TrackSignal
 from zoo.data.track import Track
-from zoo.errors import DatasetError, SilenceError, ZooError
+from zoo.errors import DatasetError, SilenceError, ZooError, sentence
 from zoo.evaluation.doubts import Doubts
-from zoo.evaluation.systems import System, choose
+from zoo.evaluation.systems import System, choose, file_name
 from zoo.metrics.protocols import measure
 from zoo.metrics.rules import Protocol, Silence
 from zoo.scores import TrackScores
@@ -61,7 +60,7 @@ def score_track(task: Task) -> list[TrackScores | str]:
         return list(_scored(task))
     except (ZooError, OSError) as error:
         if len(task.systems) == 1:
-            return [str(error)]
+            return [sentence(error)]
     return [score_track(one)[0] for one in task.alone()]
 
 
@@ -88,10 +87,11 @@ def _scored(task: Task) -> Iterator[TrackScores]:
     for i, (found, (_, facts)) in enumerate(zip(figures, task.systems, strict=True)):
         told: dict[str, Any] = {
             **facts,
-            "seconds": round(stream.seconds[i], 3),
-            "audio_seconds": track.samples / track.rate,
             "samples": track.samples,
         }
+        if facts.get("device") == "cpu":  # others separate nothing, or elsewhere
+            told["seconds"] = round(stream.seconds[i], 3)
+            told["audio_seconds"] = track.samples / track.rate
         if doubts := stream.doubts[i]:
             told["doubts"] = [*_absent(track, sources), *doubts.found()]
         yield TrackScores.of(file_name(track.name), found, told)
@@ -225,7 +225,15 @@ class Stream:
         signals = [torch.stack(references)]
         for i, fifo in enumerate(self._fifos):
             before = time.process_time()
-            estimates = fifo.take(n)
+            try:
+                estimates = fifo.take(n)
+            except (ZooError, OSError):
+                raise
+            except Exception as error:  # a model may raise anything
+                told = str(error).strip().partition("\n")[0]
+                raise ZooError(
+                    f"{self.track.name}: {self.names[i]} failed with {type(error).__name__}: {told}"
+                ) from error
             if is_first:
                 self.seconds[i] += time.process_time() - before
             if estimates is None:
@@ -288,20 +296,12 @@ class _Pieces:
             if part is None:
                 return None
             parts.append(part[..., :left])
-            left -= parts[-1].shape[-1]
-            self._rest = part[..., parts[-1].shape[-1] :] if part.shape[-1] else None
-            if self._rest is not None and not self._rest.shape[-1]:
-                self._rest = None
+            taken = parts[-1].shape[-1]
+            left -= taken
+            self._rest = part[..., taken:] if taken < part.shape[-1] else None
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _mixture_for_all(track: Track, n_sources: int) -> Iterator[Tensor]:
     for block in TrackSignal(track).blocks():
         yield block.expand(n_sources, -1, -1)
-
-
-def file_name(name: str) -> str:
-    """A name that is one part of a path everywhere."""
-    if not name.strip("."):  # "..", which is another folder
-        name = "_" * len(name)
-    return name.replace(os.sep, "_").replace(":", "-")

@@ -34,6 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -50,7 +51,7 @@ from zoo.metrics.rules import ILL_CONDITIONED
 __all__ = ["N_TAPS", "Scores", "bss_eval", "evaluate"]
 
 N_TAPS = 512
-_KEPT_BYTES = 192 << 20  # of correlations: six minutes of four stereo sources
+_KEPT_BYTES = 192 << 20  # of correlations, for each system: six minutes of four stereo sources
 
 Array = NDArray[np.float64]
 Family = Literal["images", "sources"]
@@ -79,7 +80,7 @@ class Scores:
 
     @property
     def is_ill_conditioned(self) -> bool:
-        """Whether SIR and SAR may be decided by rounding; references of 16 bits mend it mostly."""
+        """Whether rounding may decide ISR, SIR and SAR; references of 16 bits mend it mostly."""
         return self.rcond < ILL_CONDITIONED
 
     @property
@@ -118,7 +119,7 @@ def bss_eval(
 
     Raises:
         ShapeError: the two differ in shape, or hold no sample or a value that is no number.
-        ZooError: an unknown word, or a rate that is no positive number.
+        ZooError: an unknown word, or a rate, window, hop or n_taps that is no positive number.
         SilenceError: with ``museval``, a reference or an estimate that is silent throughout.
 
     >>> references = np.random.default_rng(0).standard_normal((2, 1, 16000))
@@ -129,18 +130,19 @@ def bss_eval(
     check_choice("silence", silence, ("museval", "references"))
     check_choice("filters", filters, ("song", "frame"))
     check_choice("family", family, get_args(Family))
-    if not isinstance(rate, (int, float)) or not rate > 0:
-        raise ZooError(f"rate is {rate!r}; expected samples per second, a number above 0.")
+    for name, value in {"rate": rate, "window": window, "hop": hop, "n_taps": n_taps}.items():
+        _check_number(name, value)
     true, found = _signals(references, "references"), _signals(estimates, "estimates")
     if true.shape != found.shape:
         raise ShapeError(
             f"references are {tuple(true.shape)} and estimates {tuple(found.shape)}; "
             "both are to be (sources, channels, samples)."
         )
-    if true.shape[1] > max(64, true.shape[2]):
+    if max(true.shape[:2]) > max(64, true.shape[2]):
         raise ShapeError(
-            f"signals of shape {tuple(true.shape)} would have {true.shape[1]} channels; they are "
-            "to be (sources, channels, samples), so swap the last two axes."
+            f"signals of shape {tuple(true.shape)} would have {true.shape[0]} sources of "
+            f"{true.shape[1]} channels; they are to be (sources, channels, samples): move the axis "
+            "of samples to the end."
         )
     if not true.numel():
         raise ShapeError(f"signals of shape {tuple(true.shape)} hold nothing to compare.")
@@ -321,7 +323,8 @@ class _Frames:
 
     def _keep(self, frame: _Frame) -> None:
         correlations, measured = frame
-        n, most = len(self._kept), min(self.n_frames, _KEPT_BYTES // correlations.nbytes)
+        budget = _KEPT_BYTES * correlations.cross.shape[2]  # reading twice separates twice
+        n, most = len(self._kept), min(self.n_frames, budget // correlations.nbytes)
         if n >= most:
             return
         # In one piece, with no tensor for each: among those that come and go, small ones that stay
@@ -465,14 +468,33 @@ def _decibel(signal: Array, noise: Array) -> Array:
     return ratio
 
 
+def _check_number(name: str, value: Any) -> None:
+    is_whole = name == "n_taps"
+    kind = Integral if is_whole else Real
+    if value is None and name in ("window", "hop"):
+        return
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ZooError(
+            f"{name} is {value!r}; expected {'a whole' if is_whole else 'a finite'} number above 0."
+        )
+
+
 def _signals(signals: Any, name: str) -> Tensor:
     """``(J, C, T)`` float64, as the caller may have it."""
     try:
-        tensor = torch.as_tensor(signals).detach()
+        if torch.is_tensor(signals):
+            tensor = signals.detach()
+        elif isinstance(signals, (list, tuple)) and all(map(torch.is_tensor, signals)):
+            tensor = torch.stack(list(signals)).detach()
+        else:  # torch takes no negative strides
+            tensor = torch.as_tensor(np.ascontiguousarray(signals))
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise TypeError
     except (TypeError, ValueError, RuntimeError) as error:
         raise ShapeError(
-            f"{name} are {type(signals).__name__}; they are to be an array or a tensor "
-            "(sources, channels, samples)."
+            f"{name} are {type(signals).__name__}; they are to be numbers in an array or a dense "
+            "tensor (sources, channels, samples)."
         ) from error
     if tensor.is_complex():
         raise ShapeError(f"{name} are complex; they are to be signals, not spectra.")

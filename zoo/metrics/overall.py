@@ -91,7 +91,7 @@ class Overall:
         return [{name: x[s].tolist() for name, x in columns.items()} for s in range(len(target))]
 
     def _grouped(self, signals: Tensor) -> Tensor:
-        return torch.einsum("gj,...jct->...gct", self.groups, signals)
+        return torch.einsum("gj,...jct->...gct", self.groups.to(signals), signals)
 
     def _push_seconds(self, source: Tensor, estimate: Tensor) -> None:
         """Sources ``(G, C, n)`` and estimates ``(S, G, C, n)``; whole seconds are taken of them."""

@@ -36,9 +36,10 @@ from zoo.errors import ZooError, near
 
 Silence = Literal["museval", "references"]
 IMAGES = ("SDR", "ISR", "SIR", "SAR")
+LESS_IS_BETTER = ("PES", "MRSTFT")  # of these metrics; of all others more
 N_TEST = {"mir1k": 825, "dsd100": 50, "msd100": 50, "musdb18": 50, "musdb18hq": 50}
 """Tracks of the whole test of a data set, as published."""
-ILL_CONDITIONED = 1e-13  # reciprocal condition below which SIR and SAR are the rounding's
+ILL_CONDITIONED = 1e-13  # reciprocal condition below which ISR, SIR, SAR are the rounding's
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def evaluate_sdr(
     """SDR alone, of several systems under several groupings: `zoo.metrics.bsseval.evaluate`'s.
 
     Returns:
-        A list per grouping with ``(G, F)`` per system.
+        A list per grouping with ``(G, N)`` per system.
     """
     frames: list[list[Tensor]] = [[] for _ in groupings]
     for k in range(n_frames(n_samples, window, hop)):
@@ -59,13 +59,13 @@ def evaluate_sdr(
         signals = torch.cat([references[None].double(), estimates.double()])
         for found, groups in zip(frames, groupings, strict=True):
             found.append(_frame_sdr(_grouped(groups, signals), silence))
-    return [list(torch.stack(found, -1).numpy()) for found in frames]
+    return [list(torch.stack(found, -1).cpu().numpy()) for found in frames]
 
 
 def _frame_sdr(signals: Tensor, silence: str) -> Tensor:
     """SDR ``(S, G)`` of references and estimates ``(1 + S, G, C, T)``."""
     source, error = energy(signals[0]), energy(signals[1:] - signals[0])
-    heard = torch.tensor([[sounds(source) for source in one] for one in signals])
+    heard = torch.tensor([[sounds(channels) for channels in one] for one in signals])
     heard = heard.to(error.device)
     valid = heard[0].expand_as(error)
     if silence == "museval":
@@ -74,6 +74,7 @@ def _frame_sdr(signals: Tensor, silence: str) -> Tensor:
 
 
 def _grouped(groups: Tensor, signals: Tensor) -> Tensor:
-    if torch.equal(groups, torch.eye(signals.shape[1], dtype=groups.dtype)):
+    groups = groups.to(signals)
+    if torch.equal(groups, torch.eye(len(groups)).to(groups)):
         return signals
     return torch.einsum("gj,sjct->sgct", groups, signals)

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from zoo.dsp.azimuth import EPS, azimuths, from_degrees, to_degrees
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import check_choice, check_least
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
 
 
@@ -60,8 +60,8 @@ class Adress(SpatialSeparator):
     ) -> None:
         super().__init__(n_objects, max_delay, locations, n_fft, hop, reverberant)
         self.save_hyperparameters()
-        if beta < 1:
-            raise RecipeError(f"beta {beta}; expected at least 1.")
+        check_least(1, beta=beta)
+        check_least(0, width=width)
         check_choice("resynthesis", resynthesis, ("stereo", "mono"))
         self.resynthesis, self.beta, self.width = resynthesis, beta, width
 

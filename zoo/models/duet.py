@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.dsp.locate import APART, Places, Zones, along, frequencies
-from zoo.errors import check_choice
+from zoo.errors import check_choice, check_least
 from zoo.models.spatial import HOP, MOST, N_FFT, RATE, SpatialSeparator
 
 EPS = 1e-20
@@ -68,6 +68,7 @@ class Duet(SpatialSeparator):
         self.save_hyperparameters()
         check_choice("method", method, ("ml", "binary"))
         check_choice("locate", locate, ("cover", "histogram"))
+        check_least(0, p=p, q=q)
         self.method, self.locate, self.p, self.q = method, locate, p, q
 
     def images(self, spectrum: Tensor, state: dict[str, Tensor]) -> Tensor:

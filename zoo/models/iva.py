@@ -30,7 +30,7 @@ from torch import Tensor
 from zoo.dsp.fast_ica import fast_ica
 from zoo.dsp.stft import STFT
 from zoo.dsp.two_by_two import inverse
-from zoo.errors import check_choice
+from zoo.errors import check_choice, check_least
 from zoo.models.demixing import Demixing
 from zoo.models.spatial import channel_levels
 from zoo.separator import State
@@ -66,6 +66,7 @@ class Iva(Demixing):
         super().__init__(n_objects)
         self.save_hyperparameters()
         check_choice("start", start, ("identity", "ica"))
+        check_least(1, n_iterations=n_iterations)
         self.stft = STFT(n_fft, hop)
         self.n_iterations, self.start = n_iterations, start
 
@@ -161,6 +162,7 @@ class Ilrma(Iva):
     ) -> None:
         super().__init__(n_objects, n_fft, hop, n_iterations, start)
         self.save_hyperparameters()
+        check_least(1, n_components=n_components)
         self.n_components, self.seed = n_components, seed
 
     def _model(self, outputs: Tensor) -> Weigh:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from zoo.errors import check_least
 from zoo.models.gaussian import Mixture, initial_powers, spatial
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
 
@@ -45,6 +46,8 @@ class LocalGaussian(SpatialSeparator):
     ) -> None:
         super().__init__(n_objects, max_delay, locations, n_fft, hop, reverberant)
         self.save_hyperparameters()
+        check_least(1, n_iterations=n_iterations)
+        check_least(0, floor=floor)
         self.n_iterations, self.floor = n_iterations, floor
 
     def images(self, spectrum: Tensor, state: dict[str, Tensor]) -> Tensor:

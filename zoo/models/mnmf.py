@@ -23,6 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo.errors import check_least
 from zoo.models.gaussian import LEAST, Mixture, initial_powers, spatial
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
 
@@ -66,6 +67,8 @@ class LocatedNMF(SpatialSeparator):
     ) -> None:
         super().__init__(n_objects, max_delay, locations, n_fft, hop, reverberant)
         self.save_hyperparameters()
+        check_least(1, n_components=n_components, n_iterations=n_iterations, n_restarts=n_restarts)
+        check_least(0, floor=floor)
         self.n_components, self.n_iterations, self.floor = n_components, n_iterations, floor
         self.adapts = max_delay > WIDE if update_covariances is None else update_covariances
         self.n_restarts, self.seed = n_restarts, seed

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from zoo.dsp.locate import along
+from zoo.errors import check_least
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
 
 LEAST = 0.05  # determinant of a pair of unit vectors that is inverted
@@ -47,6 +48,7 @@ class Pairs(SpatialSeparator):
     ) -> None:
         super().__init__(n_objects, max_delay, locations, n_fft, hop, reverberant)
         self.save_hyperparameters()
+        check_least(0, p=p)
         self.p = p
 
     def images(self, spectrum: Tensor, state: dict[str, Tensor]) -> Tensor:

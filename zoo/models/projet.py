@@ -37,7 +37,7 @@ from torch import Tensor
 
 from zoo.dsp.locate import APART, BLOCK, Places, Zones, frequencies
 from zoo.dsp.two_by_two import inverse
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models.spatial import HOP, N_FFT, RATE, SpatialSeparator
 
 N_PANS = 8  # of the projections: pans give three real numbers a bin, so more only cost time
@@ -90,6 +90,7 @@ class Projet(SpatialSeparator):
         self.save_hyperparameters()
         check_choice("divergence", divergence, ("kl", "is", "cauchy", "beta"))
         check_choice("start", start, ("located", "random"))
+        check_least(1, n_iterations=n_iterations, n_learn=n_learn, n_restarts=n_restarts)
         if not 0 < alpha <= 2:
             raise RecipeError(f"alpha {alpha}; expected a number above 0 and at most 2.")
         self.divergence, self.alpha, self.beta = divergence, alpha, beta

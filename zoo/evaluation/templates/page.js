@@ -26,6 +26,7 @@ function el(tag, attributes = {}, ...children) {
 }
 
 const board = () => boards[view.board];
+const isLess = (metric = view.metric) => board().less.includes(metric); // better where less
 const cell = (row, metric = view.metric) => row.cells[view.source]?.[metric] ?? null;
 const hasTracks = (row) => Boolean(cell(row)?.tracks);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -108,7 +109,7 @@ function compare(a, b) {
   const differences = tracks.map((i) => x[i] - y[i]);
   if (differences.length < 2) return { tracks, differences };
   const [low, high] = bootstrap(differences);
-  const won = differences.filter((d) => d > 0).length, tied = differences.filter((d) => d === 0).length;
+  const won = differences.filter((d) => (isLess() ? d < 0 : d > 0)).length, tied = differences.filter((d) => d === 0).length;
   return { tracks, differences, low, high, median: median(differences), p: wilcoxon(differences), won, tied, share: (won + tied / 2) / differences.length };
 }
 
@@ -124,7 +125,7 @@ const COLUMNS = {
   cost: { title: "CPU s per s", of: (row) => row.cost, rising: true },
 };
 
-const column = (id) => COLUMNS[id] ?? { title: id, of: (row) => cell(row, id)?.value };
+const column = (id) => COLUMNS[id] ?? { title: id, of: (row) => cell(row, id)?.value, rising: isLess(id) };
 
 /** Columns that hold anything on this tab. */
 function columns() {
@@ -177,7 +178,7 @@ function drawTable() {
       el("div", {}, el("span", { class: `badge ${BADGES[id]}` }, about), el("span", { class: "soft" }, said)))),
     rows.map((row) => (id === "not measured" ? missing(row, ids) : line(row, ids, scale, id === "bound")))));
   at("table").replaceChildren(
-    el("caption", {}, el("span", {}, (view.source ? `${view.source}, ${view.metric}. ` : "") + "Systems that the tracks cannot tell apart share a rank, as 1-3. "
+    el("caption", {}, el("span", {}, (view.source ? `${view.source}, ${view.metric}. ` : "") + (isLess() ? "Less is better. " : "") + "Systems that the tracks cannot tell apart share a rank, as 1-3. "
       + "Each group has ranks of its own."), el("span", { id: "hint" }, "Click two rows to compare them track by track.")),
     el("thead", {}, head), ...bodies);
 }
@@ -280,6 +281,7 @@ function drawPair() {
 /** What is known of a row beside its figures. */
 function about(row) {
   const c = cell(row), facts = known(c?.frames) ? [...row.facts, ["valid frames", `${c.valid} of ${c.frames}`]] : [...row.facts];
+  facts.push(...(c?.beside ?? []).map(([statistic, value]) => [`${statistic} of ${view.metric}`, number(value)]));
   if (row.command) facts.push(["measure here", el("code", {}, row.command)]);
   if (!facts.length) return [];
   return [el("h3", { class: `is-${letter(row).toLowerCase()}` }, row.name), el("dl", {}, facts.map(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]))];
@@ -313,7 +315,7 @@ function bars({ differences, tracks }) {
   [reach, 0, -reach].map((d) => el("g", {}, el("line", { class: "grid", x1: 40, x2: width, y1: y(d), y2: y(d) }),
     el("text", { class: "soft", x: 36, y: y(d) + 4, "text-anchor": "end" }, d === 0 ? "0" : signed(d, reach < 1 ? 2 : 1)))),
   order.map(([d, track], i) => el("rect", { x: 40 + i * step, width: Math.max(step - (step > 3 ? 1 : 0), 0.6), y: Math.min(y(0), y(d)),
-    height: Math.max(Math.abs(y(d) - y(0)), 0.5), style: `fill:var(--${d >= 0 ? "a" : "b"})` }, el("title", {}, `${track}: ${signed(d)}`))));
+    height: Math.max(Math.abs(y(d) - y(0)), 0.5), style: `fill:var(--${d >= 0 === !isLess() ? "a" : "b"})` }, el("title", {}, `${track}: ${signed(d)}`))));
 }
 
 // ---- box plots ---------------------------------------------------------------------------------
@@ -507,7 +509,7 @@ function show({ index = view.board, source = view.source, metric = view.metric }
   const metrics = board().metrics;
   view.metric = metrics.includes(metric) ? metric : metrics[0];
   view.sort = view.metric;
-  view.falling = true;
+  view.falling = !isLess();
   at("board").value = index;
   at("metric").replaceChildren(...metrics.map((m) => el("option", { value: m, selected: m === view.metric }, m)));
   at("metric").parentElement.hidden = metrics.length < 2;
