@@ -130,7 +130,7 @@ def test_the_record_is_enough_to_repeat_the_run(tmp_path):
     assert record["files"] == ["vocals.wav", "other.wav"]
     assert record["model"] == {"architecture": "halves", **model.info}
     assert record["arguments"] == {
-        "sources": ["vocals", "other"], "chunk": 0.5, "overlap": 0.25, "shifts": 0,
+        "sources": ["vocals", "other"], "chunk": 0.5, "overlap": 0.25, "shifts": 0, "flip": False,
         "batch_size": 1, "precision": "float32", "high_band": "other", "consistent": False,
         "device": "cpu", "format": "wav", "subtype": "FLOAT",
         "template": "{name}/{source}.{format}",

@@ -246,6 +246,21 @@ def test_shifts_average_further_passes_and_say_what_they_are_worth():
     assert any("shifts" in note for note in estimates.info["notes"])
 
 
+class Sided(Halves):
+    """Gives the left channel alone."""
+
+    def forward(self, mixture, state=None):
+        return (mixture * torch.tensor([1.0, 0.0])[:, None])[:, None]
+
+
+def test_a_flip_averages_over_left_and_right():
+    song = noise(2, 3000)
+    model = Sided(("vocals",), (1.0,), channels=2)
+    torch.testing.assert_close(model.separate(song, flip=True)["vocals"], song / 2)
+    with pytest.raises(ZooError, match="needs a stereo model"):
+        Halves(("vocals",), (1.0,)).separate(noise(1, 100), flip=True)
+
+
 def test_an_overlap_that_gains_nothing_is_told_where_it_was_asked_for():
     song = noise(1, 3000)
     for context, overlap, told in ((0, 0.4, 1), (0, 0.25, 0), (None, 0.4, 0)):

@@ -162,6 +162,7 @@ class Separator(lightning.LightningModule):
         chunk: float | None = None,
         overlap: float = OVERLAP,
         shifts: int = 0,
+        flip: bool = False,
         batch_size: int = 1,
         precision: str = "float32",
         high_band: str = "residual",
@@ -180,6 +181,7 @@ class Separator(lightning.LightningModule):
             chunk: seconds of music computed at once; less needs less memory.
             overlap: share of a chunk that fades into the next, where the model needs it.
             shifts: further passes over a delayed mixture, averaged; slower, sometimes better.
+            flip: average over left and right exchanged, too; twice as slow, often a little better.
             batch_size: chunks computed at once.
             precision: ``"float32"`` or ``"bf16"``.
             high_band: the source that takes what lies above the model's band, in a file of a
@@ -206,7 +208,7 @@ class Separator(lightning.LightningModule):
         with self._mode_kept():
             model = self.on(device).for_song(signal)
             separation = Separation(
-                model, signal, sources, chunk, overlap, shifts, batch_size, precision,
+                model, signal, sources, chunk, overlap, shifts, flip, batch_size, precision,
                 high_band, consistent, progress,
             )  # fmt: skip
             input = to_text(signal.path.resolve()) if isinstance(signal, FileSignal) else None
@@ -474,8 +476,8 @@ def check_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        return torch.zeros(1).to(name).device
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         if reason.startswith("Expected one of"):  # a list of forty words
             reason = "there is no such kind; take cpu, cuda, cuda:1, mps"

@@ -259,6 +259,7 @@ class ChunkRunner:
     plan: ChunkPlan
     batch_size: int = 1
     shifts: int = 0
+    flip: bool = False
     precision: str = "float32"
     state: State = None
     with_mixture: bool = False  # the mixture itself travels along as one more source
@@ -330,22 +331,24 @@ class ChunkRunner:
         flat = mixtures.flatten(0, 1).to(self.model.device)
         state = _repeated(self.state, n_chunks)
         with torch.inference_mode(), self._autocast():
-            estimates = self.model(flat, state)
-            if self.shifts:
-                estimates = self._shift_average(flat, state, estimates)
+            estimates = self._averaged(flat, state)
+            if self.flip:
+                estimates = (estimates + self._averaged(flat.flip(1), state).flip(2)) / 2
         if self.with_mixture:
             estimates = torch.cat([estimates, flat[:, None]], dim=1)
         grouped: Tensor = estimates.float().cpu().unflatten(0, (n_chunks, n_groups))
         return grouped
 
-    def _shift_average(self, mixture: Tensor, state: State, estimates: Tensor) -> Tensor:
+    def _averaged(self, mixture: Tensor, state: State) -> Tensor:
         """The mean over the mixture as it is and delayed by fractions of half a second."""
+        estimates = self.model(mixture, state)
         rate = self.model.sample_rate or 44100
         for shift in range(1, self.shifts + 1):
             delay = shift * (rate // 2) // (self.shifts + 1)
             delayed = torch.nn.functional.pad(mixture, (delay, 0))
             estimates = estimates + self.model(delayed, state)[..., delay:]
-        return estimates / (self.shifts + 1)
+        mean: Tensor = estimates / (self.shifts + 1)
+        return mean
 
     def _autocast(self) -> torch.autocast:
         kind = torch.device(self.model.device).type
@@ -419,7 +422,7 @@ class Separation:
         sources: which to give, in this order: the model's own, ``no_<source>`` (the mixture minus
             it; ``accompaniment`` for the vocals) and ``residual`` (the mixture minus the model's
             estimates). None: the model's own.
-        chunk, overlap, shifts, batch_size, precision, high_band, consistent, progress: as
+        chunk, overlap, shifts, flip, batch_size, precision, high_band, consistent, progress: as
             `Separator.separate` has them.
 
     Yields:
@@ -436,6 +439,7 @@ class Separation:
     chunk: float | None = None
     overlap: float = OVERLAP
     shifts: int = 0
+    flip: bool = False
     batch_size: int = 1
     precision: str = "float32"
     high_band: str = "residual"
@@ -458,6 +462,11 @@ class Separation:
                     f"source {name!r} is not one that this model gives; it has {', '.join(own)}, "
                     f"{', '.join((*self.opposites, 'residual'))}."
                 )
+        if self.flip and (self.model.channels != 2 or self.model.surveys):
+            raise ZooError(
+                "flip exchanges left and right for a second pass: it needs a stereo model that "
+                "does not locate its sources."
+            )
         if not wanted:
             raise ZooError(f"no source asked for; this model has {', '.join(own)}.")
         if self.high_band != "residual" and self.high_band not in own:
@@ -498,6 +507,7 @@ class Separation:
             "chunk": CHUNK_S if self.chunk is None else self.chunk,
             "overlap": self.overlap,
             "shifts": self.shifts,
+            "flip": self.flip,
             "batch_size": self.batch_size,
             "precision": self.precision,
             "high_band": self.high_band,
@@ -525,7 +535,7 @@ class Separation:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         plan = ChunkPlan.of(self.model, self.rate, self.chunk, self.overlap)
         runner = ChunkRunner(
-            self.model, plan, self.batch_size, self.shifts, self.precision,
+            self.model, plan, self.batch_size, self.shifts, self.flip, self.precision,
             with_mixture=self.rate < self.signal.rate,
         )  # fmt: skip
         if self.model.surveys:

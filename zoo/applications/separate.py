@@ -40,7 +40,7 @@ STRANGE = "not made by the zoo"  # as a difference between what is there and wha
 PICTURE = ""  # stands for the picture among the files to be made, beside the sources
 
 # How the sound was made, among the arguments of a record; the others are about files and speed.
-SOUND = ("chunk", "overlap", "shifts", "precision", "high_band", "consistent")
+SOUND = ("chunk", "overlap", "shifts", "flip", "precision", "high_band", "consistent")
 
 FileProgress = Callable[[Path, str, int, int | None], None]  # file, stage, samples done, in all
 

@@ -166,6 +166,9 @@ def separate(
     chunk: Annotated[float | None, typer.Option(help="Seconds computed at once.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of a chunk that is faded.")] = 0.25,
     shifts: Annotated[int, typer.Option(min=0, help="Further passes, averaged.")] = 0,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="A pass with left and right exchanged, averaged.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Chunks computed together.")] = 1,
     precision: Annotated[
         str, typer.Option(click_type=click.Choice(["float32", "bf16"]), help="Of the arithmetic.")
@@ -183,7 +186,7 @@ def separate(
         picture, device, progress, objects, max_delay, location,
         {
             "high_band": high_band, "consistent": consistent, "chunk": chunk, "overlap": overlap,
-            "shifts": shifts, "batch_size": batch_size, "precision": precision,
+            "shifts": shifts, "flip": flip, "batch_size": batch_size, "precision": precision,
         },
     )  # fmt: skip
     raise typer.Exit(separate_songs(request))
