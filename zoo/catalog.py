@@ -204,8 +204,8 @@ def untrained(text: str, arguments: Mapping[str, Any] | None = None) -> Separato
     if name not in _names() or described(name).trainable:
         return None
     words = re.split(r",(?=\w+=)", rest) if ":" in text else []
-    if any(not word.partition("=")[2] for word in words):
-        raise RecipeError(f"{text} gives an argument no value; write {name}:NAME=VALUE.")
+    if odd := [word for word in words if not word.partition("=")[2]]:
+        raise RecipeError(f"{text}: {odd[0]!r} gives no argument a value; write {name}:NAME=VALUE.")
     try:
         told = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
     except yaml.YAMLError as error:
