@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import zoo
+from zoo import catalog
 from zoo.audio import read
 from zoo.dsp import azimuth
 from zoo.dsp.fast_ica import fast_ica
@@ -454,14 +455,14 @@ def test_more_objects_than_channels_are_refused_and_others_named(name):
 
 
 def test_arguments_are_spelled_behind_the_name():
-    model = zoo.catalog.untrained("duet:method=binary,max_delay=10", {"n_objects": 3})
+    model = catalog.untrained("duet:method=binary,max_delay=10", {"n_objects": 3})
     assert (model.method, model.max_delay, len(model.sources)) == ("binary", 10, 3)
-    assert zoo.catalog.untrained("mmdensenet") is None
-    assert zoo.catalog.untrained("no such thing") is None
+    assert catalog.untrained("mmdensenet") is None
+    assert catalog.untrained("no such thing") is None
     with pytest.raises(RecipeError, match="'binary' gives no argument a value"):
-        zoo.catalog.untrained("duet:binary")
+        catalog.untrained("duet:binary")
     with pytest.raises(RecipeError, match="has no argument 'metod'"):
-        zoo.catalog.untrained("duet:metod=ml")
+        catalog.untrained("duet:metod=ml")
 
 
 # ----------------------------------------------------------------- real music
@@ -513,7 +514,7 @@ def test_real_scenes_are_separated_as_well_as_was_measured_before(shared, text, 
     for name, bar in bars.items():
         mixture, images, told = scene(shared, name)
         arguments = {"n_objects": len(told), "max_delay": REACH.get(name, 0)}
-        estimates = zoo.catalog.untrained(text, arguments).separate(mixture, 44100)
+        estimates = catalog.untrained(text, arguments).separate(mixture, 44100)
         found = list(estimates.values())
         mean = np.mean([sdr(true, found[j]) for j, true in enumerate(images)])
         assert mean >= bar, f"{name}: {mean:.2f} dB"

@@ -15,11 +15,12 @@ import yaml
 
 from zoo import scores
 from zoo.authors import PUBLISHED
+from zoo.data.whole_test import WHOLE_TESTS, n_test
 from zoo.errors import ZooError
 from zoo.evaluation.board import Provenance, Role
 from zoo.evaluation.entry import Entry, TrackFigure, canonical
 from zoo.evaluation.overlap import overlap
-from zoo.metrics.rules import ILL_CONDITIONED, N_TEST, Protocol, protocol
+from zoo.metrics.rules import ILL_CONDITIONED, Protocol, protocol
 from zoo.release import SCORES, Release, recorded
 from zoo.scores import TrackScores
 
@@ -30,9 +31,6 @@ FACTS = (
 _EXACT_S = 0.01  # by which times of frames may differ
 
 MEASURED = Path(__file__).parent / "measured"  # mixture, oracle and other people's systems
-
-RATES = dict.fromkeys(("dsd100", "msd100", "musdb18", "musdb18hq"), 44100) | {"mir1k": 16000}
-"""Data set -> its rate in Hz."""
 
 
 class Identity(NamedTuple):
@@ -268,7 +266,7 @@ def _build(
     return Entry(
         dataset, protocol_id, name, provenance, role,
         tracks=_figures(rule, members),
-        n_test=first.facts.get("n_test") or N_TEST.get(dataset),
+        n_test=first.facts.get("n_test") or n_test(dataset),
         facts=facts, notes=tuple(_notes(members, rule)),
     )  # fmt: skip
 
@@ -300,10 +298,11 @@ def _notes(members: Mapping[str, TrackScores], rule: Protocol) -> list[str]:
     ill = sum(value < ILL_CONDITIONED for value in rcond)
     if ill:
         notes.append(f"ISR, SIR and SAR of {ill} of {len(facts)} tracks are ill-conditioned")
-    rates = {f["rate"] for f in facts if f.get("rate")} - {RATES.get(_dataset(first))}
-    if rates and _dataset(first) in RATES:
+    usual = WHOLE_TESTS.get(_dataset(first))
+    rates = {f["rate"] for f in facts if f.get("rate")} - ({usual.rate} if usual else set())
+    if usual and rates:
         told = " and ".join(f"{rate} Hz" for rate in sorted(rates))
-        notes.append(f"scored at {told}, where the data set has {RATES[_dataset(first)]} Hz")
+        notes.append(f"scored at {told}, where the data set has {usual.rate} Hz")
     if any(f.get("silence") == "references" for f in facts):
         notes.append("frames left out by the silence of references alone")
     n_perfect = sum(_is_perfect(track, rule) for track in members.values())

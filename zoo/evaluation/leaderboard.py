@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo import catalog
+from zoo.data.whole_test import WHOLE_TESTS
 from zoo.errors import ZooError, near
 from zoo.evaluation import published, statistics
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
@@ -33,22 +34,12 @@ STEMS = ("vocals", "drums", "bass", "other")
 SOURCES = (*STEMS, "accompaniment")
 MEAN = "mean"  # of the four stems, shown as if it were a source
 RANKED_SHARE = 0.9  # of the tracks that the others were scored on: fewer, and a row has no rank
-NOUNS = {"mir1k": "clips", "dsd100": "songs", "musdb18": "songs", "musdb18hq": "songs"}
 
-UNSTATED = Protocol("unstated", ("SDR", "SIR", "SAR", "MOS"))
-WORDS = {
-    "sisec2016": "BSS Eval v3 of images in frames of 30 s every 15 s; mean over the frames of a "
-    "track, median over tracks",
-    "sisec2018": "BSS Eval v4 of images in frames of 1 s; median over the frames of a track, "
-    "median over tracks",
-    "v4-pooled": "BSS Eval v4 of images in frames of 1 s; median over the frames of all tracks",
-    "usdr": "SDR of whole songs, without frames or filters; mean over songs",
-    "mir1k": "BSS Eval v3 of sources on whole mono clips at 16 kHz; mean over clips, weighted by "
-    "their length; NSDR is the gain over the mixture",
-    "si-sdr": "SI-SDR of whole songs; mean over songs",
-    "projet": "BSS Eval v3 of images on whole excerpts",
-    "unstated": 'published as "median scores" and no more: comparable within its own table alone',
-}
+UNSTATED = Protocol(
+    "unstated",
+    'published as "median scores" and no more: comparable within its own table alone',
+    ("SDR", "SIR", "SAR", "MOS"),
+)
 
 
 def load(
@@ -262,7 +253,8 @@ def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
     )
     n_scored, coverage = len(entry.scored), ""
     if entry.n_test and n_scored and n_scored < entry.n_test:
-        coverage = f"{n_scored} of {entry.n_test} {NOUNS.get(entry.dataset, 'tracks')}"
+        noun = WHOLE_TESTS[entry.dataset].noun if entry.dataset in WHOLE_TESTS else "tracks"
+        coverage = f"{n_scored} of {entry.n_test} {noun}"
     few = _few(cells, label(rule, metrics[0]), n_scored) if metrics else []
     notes = (*entry.notes, *few)
     return Row(
@@ -470,7 +462,7 @@ def _system(row: Row, dataset: str, protocol: str) -> str:
 
 
 def _notes(dataset: str, protocol: str, rows: Sequence[Row]) -> list[str]:
-    notes = [WORDS[protocol]]
+    notes = [_rule(protocol).words]
     shared = overlap(dataset, None, dataset)
     if shared:
         notes.append(f"trained by its usual split: {shared}")

@@ -29,11 +29,12 @@ import zoo
 from zoo import scores as score_file
 from zoo.data import Dataset, open_dataset
 from zoo.data.track import FileTrack, Split, Track, check_split
+from zoo.data.whole_test import n_test
 from zoo.errors import DatasetError, MissingPackage, ZooError, check_choice, sentence
 from zoo.evaluation.systems import System, choose, file_name, resolve
 from zoo.evaluation.track import Task, score_track
 from zoo.files import remove_abandoned
-from zoo.metrics.rules import N_TEST, Silence, protocol
+from zoo.metrics.rules import Silence, protocol
 from zoo.release import sha256_of
 from zoo.scores import TrackScores
 from zoo.separator import Separator
@@ -199,7 +200,7 @@ class Run:
             self.data = f"{dataset.id} {dataset.fingerprint((split,))}"
         except DatasetError:
             self.data = f"{dataset.id} incomplete"
-        self.n_test = N_TEST.get(dataset.id, len(found)) if split == "test" else len(found)
+        self.n_test = (n_test(dataset.id) if split == "test" else None) or len(found)
 
     def resolve(self, systems: Iterable[str | Separator]) -> list[System]:
         """The systems that words stand for, each with a name of its own.

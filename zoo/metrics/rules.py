@@ -1,18 +1,5 @@
 """Protocols: how a data set's scores are computed and pooled. A figure without one is no figure.
 
-=============  ==========================  ===========  ==================  =====================
-id             metrics                     frame, hop   of a track          of a data set
-=============  ==========================  ===========  ==================  =====================
-``sisec2016``  BSS Eval v3 of images       30 s, 15 s   mean of frames      median
-``sisec2018``  BSS Eval v4 of images       1 s          median of frames    median
-``v4-pooled``  BSS Eval v4 of images       1 s                              median of all frames
-``usdr``       SDR without frames          whole song                       mean
-``mir1k``      BSS Eval v3 of sources,     whole clip                       mean weighted by clip
-               mono at 16 kHz                                               length (GNSDR...)
-``si-sdr``     SI-SDR                      whole song                       mean
-``projet``     BSS Eval v3 of images       whole clip                       median
-=============  ==========================  ===========  ==================  =====================
-
 Frames and tracks without a finite value are left out.
 
 BSS Eval compares a source with the others that are scored with it, and leaves out frames in which
@@ -37,8 +24,6 @@ from zoo.errors import ZooError, near
 Silence = Literal["museval", "references"]
 IMAGES = ("SDR", "ISR", "SIR", "SAR")
 LESS_IS_BETTER = ("PES", "MRSTFT")  # of these metrics; of all others more
-N_TEST = {"mir1k": 825, "dsd100": 50, "msd100": 50, "musdb18": 50, "musdb18hq": 50}
-"""Tracks of the whole test of a data set, as published."""
 ILL_CONDITIONED = 1e-13  # reciprocal condition below which ISR, SIR, SAR are the rounding's
 
 
@@ -61,6 +46,7 @@ class Protocol:
 
     Attributes:
         id: its name.
+        words: what it is, in one sentence.
         metrics: those that it defines, the most important first; others only stand beside them.
         family: of BSS Eval; None for protocols that do without.
         filters: fitted to the ``song`` (version 4) or to each ``frame`` (version 3).
@@ -79,6 +65,7 @@ class Protocol:
     """
 
     id: str
+    words: str
     metrics: tuple[str, ...] = IMAGES
     family: Literal["images", "sources"] | None = "images"
     filters: Literal["song", "frame"] = "frame"
@@ -157,21 +144,38 @@ STATISTICS: dict[str, Callable[[NDArray[np.float64]], np.floating[Any]]] = {
 PROTOCOLS = {
     p.id: p
     for p in (
-        Protocol("sisec2016", window=30.0, hop=15.0, together="stems"),
         Protocol(
-            "sisec2018", filters="song", window=1.0, frame_pool="median", together="museval"
+            "sisec2016", "BSS Eval v3 of images in frames of 30 s every 15 s; mean over the frames "
+            "of a track, median over tracks",
+            window=30.0, hop=15.0, together="stems",
         ),
         Protocol(
-            "v4-pooled", filters="song", window=1.0, frame_pool="none",
-            beside=("MAD", "mean", "SD"),
+            "sisec2018", "BSS Eval v4 of images in frames of 1 s; median over the frames of a "
+            "track, median over tracks",
+            filters="song", window=1.0, frame_pool="median", together="museval",
         ),
-        Protocol("usdr", ("uSDR",), family=None, track_pool="mean"),
         Protocol(
-            "mir1k", ("NSDR", "SIR", "SAR", "SDR"), family="sources", track_pool="weighted",
+            "v4-pooled", "BSS Eval v4 of images in frames of 1 s; median over the frames of all "
+            "tracks",
+            filters="song", window=1.0, frame_pool="none", beside=("MAD", "mean", "SD"),
+        ),
+        Protocol(
+            "usdr", "SDR of whole songs, without frames or filters; mean over songs",
+            ("uSDR",), family=None, track_pool="mean",
+        ),
+        Protocol(
+            "mir1k", "BSS Eval v3 of sources on whole mono clips at 16 kHz; mean over clips, "
+            "weighted by their length; NSDR is the gain over the mixture",
+            ("NSDR", "SIR", "SAR", "SDR"), family="sources", track_pool="weighted",
             together="pair", rate=16000, is_mono=True, has_gain=True,
         ),
-        Protocol("si-sdr", ("SI-SDR",), family=None, track_pool="mean", beside=("median",)),
-        Protocol("projet", ("SDR", "SIR", "ISR", "SAR")),
+        Protocol(
+            "si-sdr", "SI-SDR of whole songs; mean over songs",
+            ("SI-SDR",), family=None, track_pool="mean", beside=("median",),
+        ),
+        Protocol(
+            "projet", "BSS Eval v3 of images on whole excerpts", ("SDR", "SIR", "ISR", "SAR")
+        ),
     )
 }  # fmt: skip
 ALIASES = {

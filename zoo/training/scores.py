@@ -9,7 +9,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import zoo
-from zoo.metrics.rules import N_TEST
+from zoo.data.whole_test import n_test
 from zoo.scores import TrackScores, is_ours
 from zoo.separator import Separator, versions
 from zoo.training.identity import called, identity
@@ -63,5 +63,5 @@ class KeepScores(Callback):
         if data is not None:
             facts["dataset"] = data.id
             facts["data"] = f"{data.id} {data.fingerprint(('test',))}"
-            facts["n_test"] = N_TEST.get(data.id, len(data.tracks("test")))
+            facts["n_test"] = n_test(data.id) or len(data.tracks("test"))
         return facts
