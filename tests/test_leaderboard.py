@@ -226,7 +226,7 @@ def test_scores_of_a_folder_become_a_row(tmp_path):
 def test_a_folder_that_does_not_tell_the_length_of_the_test_is_held_against_it(tmp_path):
     write(tmp_path / "a", "song", {"vocals": [1.0]}, dataset="msd100")
     boards, _ = leaderboard.load([tmp_path], dataset="msd100")
-    assert row(boards[0], "a").coverage == "1 of 50 tracks"
+    assert row(boards[0], "a").coverage == "1 of 50 songs"
 
 
 @pytest.mark.parametrize(

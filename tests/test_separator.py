@@ -280,8 +280,8 @@ def test_a_record_says_how_the_estimates_were_made(tmp_path):
     assert record["model"] == {"architecture": "halves", **model.info}
     assert record["arguments"] == {
         "sources": ["vocals"], "chunk": 20.0, "overlap": 0.1, "shifts": 0, "flip": False,
-        "batch_size": 1, "precision": "float32", "high_band": "residual", "consistent": False, "device": "cpu",
-        "format": "wav", "subtype": "FLOAT",
+        "batch_size": 1, "precision": "float32", "high_band": "residual", "consistent": False,
+        "device": "cpu", "format": "wav", "subtype": "FLOAT",
     }  # fmt: skip
     assert record["notes"] == ["overlap: chunking is exact for this model, so it gains nothing"]
 
