@@ -503,6 +503,14 @@ def test_rows_without_a_rank_and_of_other_references_say_why(tmp_path):
     assert not row(board, "a").notes
 
 
+def test_what_learned_from_songs_of_the_test_is_not_ranked():
+    (board,), _ = leaderboard.load([], dataset="mir1k", metrics=())
+    found = row(board, "mmdensenet-mir1k-extra")
+    assert "not ranked: learned from songs that its usual split tests on" in found.notes
+    assert found.cell("vocals", "GNSDR").rank == ""
+    assert row(board, "mmdensenet-mir1k").cell("vocals", "GNSDR").rank
+
+
 def test_sources_without_a_value_on_all_tracks_say_so(tmp_path):
     write(tmp_path / "a", "x", {"vocals": [1.0], "bass": [1.0]})
     write(tmp_path / "a", "y", {"vocals": [1.0], "bass": [math.nan]})

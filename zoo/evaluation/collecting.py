@@ -255,6 +255,9 @@ def _build(
         facts |= {"kind": "release", "release": release.name, "trained_on": release.trained_on}
         facts |= {"parameters": release.provenance.get("facts", {}).get("parameters")}
     facts["shared"] = _shared(dataset, members, facts, release)
+    home = release or recorded().get(str(facts.get("release")))
+    if dataset == "mir1k" and home and _has_extra(home):
+        facts["unranked"] = "learned from songs that its usual split tests on"
     facts["references"] = {
         name: track.facts["references"]
         for name, track in members.items()

@@ -256,7 +256,8 @@ def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
         noun = WHOLE_TESTS[entry.dataset].noun if entry.dataset in WHOLE_TESTS else "tracks"
         coverage = f"{n_scored} of {entry.n_test} {noun}"
     few = _few(cells, label(rule, metrics[0]), n_scored) if metrics else []
-    notes = (*entry.notes, *few)
+    why = entry.facts.get("unranked")
+    notes = (*entry.notes, *([f"not ranked: {why}"] if why else []), *few)
     return Row(
         entry.name, entry.provenance, entry.role, dict(cells), coverage, entry.facts, notes, command
     )
@@ -365,7 +366,7 @@ def _ranked(rows: Sequence[Row], entries: Sequence[Entry], metric: str) -> list[
     found = list(rows)
     alike: dict[tuple[str, str], list[int]] = defaultdict(list)
     for k, row in enumerate(rows):
-        if row.role == "system" and entries[k].tracks:
+        if row.role == "system" and entries[k].tracks and not row.facts.get("unranked"):
             alike[row.provenance, row.silence].append(k)
     for members in alike.values():
         usual = _usual([entries[k].scored for k in members])

@@ -79,7 +79,7 @@ def gram(lags: Tensor) -> Tensor:
 
 
 def solve(lags: Tensor, right: Tensor) -> tuple[Tensor, float]:
-    """Solution of a Gram matrix's system, and the matrix's reciprocal condition number.
+    """Solution ``(M L, E)`` of a Gram matrix's system, and its reciprocal condition number.
 
     Cholesky; where the matrix is not definite to rounding, LU; where it is singular, a ridge.
 

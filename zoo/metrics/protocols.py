@@ -70,6 +70,9 @@ def measure(
         sdr_only: leave out all that needs filters, and all that stands beside.
         silence: as `zoo.metrics.bsseval.bss_eval` has it.
 
+    Returns:
+        One for each system; where there is an NSDR, for each but the mixture.
+
     Raises:
         SampleRateError: the protocol is for another rate.
     """
@@ -131,6 +134,10 @@ def score(
     Returns:
         ``"samples"``; the protocol's figures as ``"<metric>_<source>"``; and ``"figures"``, which
         hold every frame.
+
+    Raises:
+        SampleRateError: the protocol is for another rate.
+        ZooError: it compares sources, and one is unknown.
     """
     chosen = protocol(id)
     known = [j for j, name in enumerate(sources) if name]
