@@ -30,6 +30,34 @@ VARIANTS = [
 ]
 
 
+# What the papers, their programs or, where these are silent, we do to the sources of an example.
+UHLICH = {"remix": 1.0, "gain": [0.25, 1.25], "swap_channels": 0.5}
+DEMUCS = {**UHLICH, "polarity": 0.5}
+AUGMENTATION = {
+    "asteroid": UHLICH,
+    "blend": UHLICH,
+    "blstm": UHLICH,
+    "bs-roformer": UHLICH,
+    "conv-tasnet": UHLICH,
+    "deepconvsep": {},
+    "deepnmf": {"remix": 1.0},
+    "fnn": {"remix": 1.0, "gain": [0.25, 1.25]},
+    "hdemucs": DEMUCS,
+    "htdemucs": DEMUCS,
+    "mdensenet": UHLICH,
+    "mmdensenet": UHLICH,
+    "mmdensenet-plus": UHLICH,
+    "nug": {},
+    "spleeter": {},
+    "umx": UHLICH,
+    "wave-u-net": {"gain": [0.7, 1.0]},
+    "wave-u-net-finetune": {"gain": [0.7, 1.0]},
+    "wavenet": {},
+    "wavenet-voice": {"voiced": 0.5},
+    "x-umx": UHLICH,
+}
+
+
 def resolved(capsys, *words):
     """The whole recipe that some words make, without building anything."""
     assert run(["fit", *words, "--print_config"]) == 0
@@ -69,6 +97,14 @@ def test_every_recipe_parses(name, capsys, tmp_path, monkeypatch):
     assert config["model"]["class_path"].startswith("zoo.models.")
     assert config["seed_everything"] == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_recipe_augments_as_its_paper(name, capsys):
+    augment = resolved(capsys, "-c", name)["data"]["augment"]
+    levels = ("reverb_send_db", "noise_db")  # of effects that are off
+    happens = {key: value for key, value in augment.items() if value and key not in levels}
+    assert happens == AUGMENTATION[name]
 
 
 @pytest.mark.parametrize("name", [n for n in recipes.names() if "hardware/" not in n])
