@@ -140,6 +140,11 @@ class WaveUNet(Separator):
         return self.network.sizes(self.target_field)[0]
 
     @property
+    def scored(self) -> int:
+        """Samples in the middle of an example that are predicted, and that the loss sees."""
+        return self.network.sizes(self.target_field)[1]
+
+    @property
     def grid(self) -> int:
         """Every level keeps the samples of one parity."""
         return 1 << self.network.n_levels

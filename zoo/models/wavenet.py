@@ -147,6 +147,11 @@ class Wavenet(Separator):
         return self.network.stacks_reach * 2 + self.target_field
 
     @property
+    def scored(self) -> int:
+        """Samples in the middle of an example that the loss sees: target field and margins."""
+        return self.target_field + 2 * MARGIN
+
+    @property
     def grid(self) -> int:
         """Published, fields lie side by side from the beginning of the song."""
         return self.target_field if self.mode == "published" else 1
@@ -186,10 +191,9 @@ class Wavenet(Separator):
 
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Distance from the references, less a share of that from other sources."""
-        n_heard = self.target_field + 2 * MARGIN
-        found = self.network.field(mixture.flatten(0, 1)[:, None], n_heard)
-        start = (references.shape[-1] - n_heard) // 2
-        true = references[..., start : start + n_heard].transpose(1, 2).flatten(0, 1)
+        found = self.network.field(mixture.flatten(0, 1)[:, None], self.scored)
+        start = (references.shape[-1] - self.scored) // 2
+        true = references[..., start : start + self.scored].transpose(1, 2).flatten(0, 1)
         heard = known.repeat_interleave(self.channels, 0)
 
         def distance(source: str, other: str) -> Tensor:

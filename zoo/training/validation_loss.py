@@ -13,8 +13,12 @@ from zoo.separator import Separator
 class ValidationLoss(Callback):
     """Logs ``val/loss`` and its parts: the mean over all segments of the validation tracks.
 
-    The segments are those of training, one after the other, the last one padded with silence. It
-    costs about as much as the SDR does, so it is there for recipes that name it.
+    The segments are those of training.  One follows the other, so that each sample of a track
+    counts once: a model whose loss sees no more than the middle of a segment tells by ``scored``
+    how many samples that is, and they overlap by the rest.  Around a track there is silence.
+
+    It costs as much as the SDR does, or several times that where segments overlap, so it is there
+    for recipes that name it.
 
     Args:
         batch_size: segments at once.
@@ -41,11 +45,14 @@ class ValidationLoss(Callback):
         if not isinstance(pl_module, Separator) or not batch.get("mine", True):
             return
         n = pl_module.segment
+        hop = getattr(pl_module, "scored", n)
         references = batch["references"][0]  # (J, C, T)
         mixture = batch["mixture"][0]
-        missing = -references.shape[-1] % n
-        segments = pad(references, (0, missing)).unfold(-1, n, n).permute(2, 0, 1, 3)
-        mixtures = pad(mixture, (0, missing)).unfold(-1, n, n).permute(1, 0, 2)
+        before = (n - hop) // 2
+        missing = -references.shape[-1] % hop
+        ends = (before, missing + n - hop - before)
+        segments = pad(references, ends).unfold(-1, n, hop).permute(2, 0, 1, 3)
+        mixtures = pad(mixture, ends).unfold(-1, n, hop).permute(1, 0, 2)
         known = batch["known"].expand(len(segments), -1)
         sums: dict[str, float] = {}
         for start in range(0, len(segments), self.batch_size):
