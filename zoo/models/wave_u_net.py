@@ -44,11 +44,13 @@ Departures from the paper
       authors' program cuts patches of the training length; what lies outside the song is zero in
       both.  Without ``context`` a chunk is padded at its own ends, as their patches are.
     * The rate is kept by `zoo.streaming`; the authors resample the estimates themselves.
+    * The authors' voice models (M1 to M5, M7) also learn from CCMixter, 50 songs of voice, and from
+      an accompaniment that is clipped to full scale; here it is the sum of its sources.
+    * The second phase of training starts, in the authors' program, from the last epoch of the
+      first, with the state of its optimiser; here from the best epoch, with a new one.
 
 Inferred or unconfirmed
     * The 25 validation songs are not known; the recipe takes those of the Wavenet paper.
-    * The second phase of training starts, in the authors' program, from the last checkpoint of the
-      first, with the state of its optimiser; the recipe of the second phase takes the best.
 """
 
 from __future__ import annotations
