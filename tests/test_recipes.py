@@ -1,9 +1,12 @@
 """The recipes that come with the zoo: all parse, their variants build, and training runs."""
 
+import csv
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import zoo
@@ -13,10 +16,11 @@ from zoo.cli.train import run
 from zoo.errors import MissingPackage
 
 ARCHITECTURES = [name for name in recipes.names() if "/" not in name]
-# What the comments of a recipe call a variant: a name, one override, perhaps a parameter count.
+# What the comments of a recipe call a variant: a name, overrides, perhaps a parameter count.
 VARIANT = re.compile(
-    r"^#   (?P<name>\S.*?)  +--(?P<key>\S+) (?P<value>\S+)(?:  +(?P<n>\d[\d ]*\d))?"
+    r"^#   (?P<name>\S.*?) {2,}(?P<overrides>--\S+ .*?)(?: {2,}(?P<n>\d[\d ]*\d)?.*)?$"
 )
+OVERRIDE = re.compile(r"--(?P<key>[\w.]+) (?P<value>\S+)")
 
 
 def variants(name):
@@ -62,6 +66,24 @@ def resolved(capsys, *words):
     """The whole recipe that some words make, without building anything."""
     assert run(["fit", *words, "--print_config"]) == 0
     return yaml.safe_load(capsys.readouterr().out)
+
+
+def at(config, key):
+    """What a key of the command line stands for in a whole recipe; of a list, its last item."""
+    for part in key.split("."):
+        config = config[-1] if isinstance(config, list) else config
+        config = config.get("init_args", config)[part]
+    return config
+
+
+def has(config, key, value):
+    """Whether an override's value, or the class that it names, stands in a whole recipe."""
+    found = at(config, key)
+    if key == "model":
+        entry = catalog.entry(value)
+        is_class = found["class_path"] == entry.target.replace(":", ".")
+        return is_class and all(found["init_args"][k] == v for k, v in entry.arguments.items())
+    return (found["class_path"] if key == "optimizer" else found) == yaml.safe_load(value)
 
 
 def built(config):
@@ -116,9 +138,13 @@ def test_every_recipe_builds_its_model(name, capsys):
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_a_variant_named_in_a_comment_parses_and_builds(name, variant, capsys):
-    plain = resolved(capsys, "-c", name)
-    config = resolved(capsys, "-c", name, f"--{variant['key']}", variant["value"])
-    assert (config["model"], config["data"]) != (plain["model"], plain["data"])
+    words = shlex.split(variant["overrides"])
+    config = resolved(capsys, "-c", name, *words)
+    assert config != resolved(capsys, "-c", name)
+    overrides = OVERRIDE.findall(" ".join(words))
+    assert 2 * len(overrides) == len(words)
+    for key, value in overrides:
+        assert has(config, key, value), key
     model = built(config)
     if variant["n"]:
         count = int(variant["n"].replace(" ", ""))
@@ -130,20 +156,74 @@ def test_a_variant_named_in_a_comment_parses_and_builds(name, variant, capsys):
 
 def test_variants_are_found_in_the_comments():
     assert len(variants("mmdensenet")) == 6
+    rows = variants("wavenet-voice")  # of Table 4, but for the recipe's own
+    assert [row["name"] for row in rows if "dissimilarity" not in row["overrides"]] == [
+        "+ L_d", "+ L_d + 25 %", "+ L_d + 75 %", "+ L_d + 100 %",
+    ]  # fmt: skip
+    assert [row["n"] for row in rows if "dissimilarity" in row["overrides"]] == [
+        "3 289 252", "3 285 123", "3 259 865", "3 277 249", "3 275 247",
+    ]  # fmt: skip
+
+
+def test_no_override_of_a_comment_is_missed():
+    for name in ARCHITECTURES:
+        lines = [x for x in recipes.find(name).read_text().splitlines() if x.startswith("#   ")]
+        told = [x for x in lines if re.search(r" --(model|data|optimizer|trainer)[. ]", x)]
+        assert told == [v.string for v in variants(name)], name
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch):
+    """Trains by a recipe for two steps on a generated song."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zoo.models.statistics.N_BATCHES", 2)
+
+    def train(name, *more, run_dir="r"):
+        words = ["fit", "-c", name, "-c", "data/generated", "-c", "hardware/cpu-smoke"]
+        songs = "{n_train: 1, n_valid: 1, n_test: 1, seconds: 2}"
+        words += [f"--data.arguments={songs}", "--trainer.max_epochs=1", "--examples_every=0"]
+        words += ["--trainer.limit_train_batches=2", "--wandb=off", f"--run_dir={run_dir}", *more]
+        assert run(words) == 0
+        return Path(run_dir)
+
+    return train
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_trains_with_the_smoke_overlay(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("zoo.models.statistics.N_BATCHES", 2)
-    words = ["fit", "-c", name, "-c", "data/generated", "-c", "hardware/cpu-smoke", "--wandb=off"]
-    songs = "{n_train: 1, n_valid: 1, n_test: 1, seconds: 2}"
-    words += [f"--data.arguments={songs}", "--trainer.max_epochs=1", "--examples_every=0"]
-    words += ["--trainer.limit_train_batches=2", "--run_dir=r"]
+def test_an_architecture_trains_with_the_smoke_overlay(name, tried):
     skip_without_package(name)
-    assert run(words) == 0
-    lines = Path("r/metrics.csv").read_text().splitlines()
+    lines = (tried(name) / "metrics.csv").read_text().splitlines()
     assert len(lines) == 2 and "train/loss" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["wavenet", "wavenet-voice"])
+def test_a_wavenet_stops_by_what_its_dissimilarity_does_not_change(name, capsys):
+    config = resolved(capsys, "-c", name, "--model.dissimilarity=0.05")
+    assert at(config, "trainer.callbacks.monitor") == "val/distance"
+
+
+def test_the_wavenet_may_stop_by_the_training_loss_as_the_authors_do(tried):
+    (line,) = [v for v in variants("wavenet") if "train/loss" in v["overrides"]]
+    folder = tried("wavenet", *shlex.split(line["overrides"]))
+    states = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    (stopping,) = [state for key, state in states.items() if key.startswith("EarlyStopping")]
+    (row,) = csv.DictReader((folder / "metrics.csv").open())
+    assert float(stopping["best_score"]) == pytest.approx(float(row["train/loss"]))
+
+
+def test_the_second_phase_of_wave_u_net_has_its_own_rate_and_patience(tried, capsys):
+    text = recipes.find("wave-u-net-finetune").read_text()
+    ways = re.findall(r"(--(?:init_from|ckpt_path))[ =]runs/FIRST/(\S+)", text)
+    assert len(ways) == 2
+    first = tried("wave-u-net", run_dir="first")
+    before = torch.load(first / "checkpoints/last.ckpt", weights_only=True)
+    assert before["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-4
+    for k, (option, path) in enumerate(ways):
+        way = f"{option}={first / path}"
+        second = tried("wave-u-net-finetune", way, "--trainer.max_epochs=2", run_dir=f"second{k}")
+        after = torch.load(second / "checkpoints/last.ckpt", weights_only=True)
+        assert after["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-5
+        assert after["global_step"] == 4  # a run of its own
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

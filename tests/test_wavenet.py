@@ -148,7 +148,10 @@ def test_the_loss_is_its_definition(sources, norm, weight):
     found = model.loss(mixture, references, torch.ones(3, len(sources), dtype=torch.bool))
     expected = slow_loss(model, mixture, references, 1 if norm == "l1" else 2, weight)
     torch.testing.assert_close(found["loss"], expected)
-    assert set(found) == {"loss", *model.predicted}
+    torch.testing.assert_close(
+        found["distance"], slow_loss(model, mixture, references, 1 if norm == "l1" else 2, 0.0)
+    )
+    assert set(found) == {"loss", "distance", *model.predicted}
 
 
 def test_the_dissimilarity_may_take_the_loss_below_zero_but_not_its_parts():

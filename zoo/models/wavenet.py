@@ -190,7 +190,10 @@ class Wavenet(Separator):
         return joined
 
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Distance from the references, less a share of that from other sources."""
+        """Distance from the references, less a share of that from other sources.
+
+        ``distance`` is the first alone, to stop a training by.
+        """
         found = self.network.field(mixture.flatten(0, 1)[:, None], self.scored)
         start = (references.shape[-1] - self.scored) // 2
         true = references[..., start : start + self.scored].transpose(1, 2).flatten(0, 1)
@@ -204,12 +207,12 @@ class Wavenet(Separator):
             return masked_mean(size.mean(-1), heard[:, j])
 
         parts = {source: distance(source, source) for source in self.predicted}
-        total = torch.stack(list(parts.values())).sum()
+        total = own = torch.stack(list(parts.values())).sum()
         if self.dissimilarity:
             for source in self.predicted:
                 others = [s for s in self.predicted if s != source] or [self.derived]
                 total = total - self.dissimilarity * sum(distance(source, s) for s in others)
-        return {"loss": total, **parts}
+        return {"loss": total, "distance": own, **parts}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 1e-3."""
