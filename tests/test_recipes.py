@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 import yaml
@@ -237,3 +238,17 @@ def test_data_that_are_not_there_are_told_in_two_lines(name, capsys, tmp_path, m
     assert said[0].startswith("error: data: ")
     assert said[1] == "hint: -c data/generated needs no download"
     assert "-c data/generated needs no download" in recipes.find(name).read_text()
+
+
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n in zoo.list_models()])
+def test_a_model_that_is_trained_without_a_recipe_has_its_optimiser(name, capsys):
+    config = resolved(capsys, "-c", name)
+    model = built({"model": {**config["model"], "init_args": catalog.entry(name).tiny}})
+    model.trainer = lightning.Trainer(max_epochs=config["trainer"]["max_epochs"], logger=False)
+    own = model.configure_optimizers()
+    if isinstance(own, dict | tuple):  # with a schedule
+        own = own["optimizer"] if isinstance(own, dict) else own[0][0]
+    wanted = imported(config["optimizer"]["class_path"])(
+        model.parameters(), **config["optimizer"]["init_args"]
+    )
+    assert (type(own), own.defaults) == (type(wanted), wanted.defaults)
