@@ -111,7 +111,8 @@ class DeepConvSep(Separator):
             1, step_frames=step_frames, n_vertical=n_vertical, n_horizontal=n_horizontal,
             n_hidden=n_hidden,
         )  # fmt: skip
-        check_least(2, patch_frames=patch_frames)
+        check_least(2, patch_frames=patch_frames, number_of_sources=len(self.sources))
+        check_least(0, alpha=alpha, beta=beta, beta_voice=beta_voice)
         if patch_frames % step_frames:
             raise RecipeError(
                 f"patch_frames {patch_frames} is no multiple of step_frames {step_frames}; "

@@ -11,6 +11,8 @@ at the bottom, attention within and across the two.
 Departures from the package
     * Inputs of any length are taken; the package fills shorter ones up to its training segment.
       ``zoo separate --chunk 7.8`` separates as it does, cross-faded.
+    * Each input, in training too, is made alike loud, and its mean is shared out among the sources;
+      the package's program does so for a whole song, and gives the mean to every source.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.compat import torchaudio
-from zoo.errors import MissingPackage, check_least
+from zoo.errors import MissingPackage, RecipeError, check_least
 from zoo.models import TABLE
 from zoo.separator import SHORTEST_S, Separator, State, masked_mean
 
@@ -69,8 +71,17 @@ class HTDemucs(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
-        check_least(1, width=width, depth=depth, n_layers=n_layers, n_heads=n_heads)
+        check_least(1, depth=depth, n_layers=n_layers, n_heads=n_heads)
+        check_least(8, width=width)  # what a residual branch divides it by
+        check_least(0, bottom_width=bottom_width)
         check_least(SHORTEST_S, segment_s=segment_s)
+        more = dict(network or {})
+        n_attended = bottom_width or width * more.get("growth", 2) ** (depth - 1)
+        if n_attended % n_heads or n_attended % 4:
+            raise RecipeError(
+                f"n_heads is {n_heads}; the {n_attended} maps that the transformer sees are to be "
+                "a multiple of it, and of 4. Change n_heads, width, depth or bottom_width."
+            )
         if find_spec("demucs") is None:
             raise MissingPackage(
                 "HTDemucs needs the package demucs: `pip install 'music-separation-zoo[demucs]'`."
@@ -79,11 +90,14 @@ class HTDemucs(Separator):
         from demucs.htdemucs import HTDemucs as Network
 
         self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
-        self.network: nn.Module = Network(
-            list(self.sources), channels, width, nfft=n_fft, depth=depth,
-            bottom_channels=bottom_width, t_layers=n_layers, t_heads=n_heads,
-            samplerate=sample_rate, segment=segment_s, use_train_segment=False, **(network or {}),
-        )  # fmt: skip
+        try:
+            self.network: nn.Module = Network(
+                list(self.sources), channels, width, nfft=n_fft, depth=depth,
+                bottom_channels=bottom_width, t_layers=n_layers, t_heads=n_heads,
+                samplerate=sample_rate, segment=segment_s, use_train_segment=False, **more,
+            )  # fmt: skip
+        except (TypeError, ValueError, AssertionError) as error:
+            raise RecipeError(f"demucs's HTDemucs takes no such arguments: {error}") from error
 
     @property
     def segment(self) -> int:

@@ -159,6 +159,14 @@ class MMDenseNet(TargetNetworks):
         self.save_hyperparameters()
         check_least(1, segment_frames=segment_frames, first_maps=first_maps)
         check_choice("objective", objective, ("magnitude", "spectrum"))
+        chains = {"low": low, "high": high, "full": full or FULL, "last_block": [last_block]}
+        for name, blocks in chains.items():
+            for block in blocks:
+                if len(block) != 2 or min(block) < 1:
+                    raise RecipeError(
+                        f"{name} has a dense block {list(block)}; it must be [growth rate, "
+                        "layers], each at least 1."
+                    )
         self.segment_frames, self.objective = segment_frames, objective
         readings: dict[str, Any] = {
             "last_block": last_block, "first_maps": first_maps, "block_output": block_output,

@@ -72,6 +72,7 @@ class BSRoFormer(Separator):
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
         check_least(1, width=width, depth=depth, hop=hop)
+        check_least(2 * hop, n_fft=n_fft)
         check_least(SHORTEST_S, segment_s=segment_s)
         if channels not in (1, 2) or (gives_one and len(self.sources) != 2):
             raise RecipeError(
@@ -95,7 +96,12 @@ class BSRoFormer(Separator):
             arguments["sample_rate"] = sample_rate
         # Its type checks want tuples where YAML gives lists.
         more = {k: tuple(v) if isinstance(v, list) else v for k, v in (network or {}).items()}
-        self.network: nn.Module = getattr(bs_roformer, self.kind)(**{**arguments, **more})
+        try:
+            self.network: nn.Module = getattr(bs_roformer, self.kind)(**{**arguments, **more})
+        except (TypeError, ValueError, AssertionError) as error:
+            raise RecipeError(
+                f"bs-roformer's {self.kind} takes no such arguments: {error}"
+            ) from error
 
     @property
     def segment(self) -> int:

@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
-from zoo.errors import RecipeError, check_choice
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
 from zoo.separator import Separator, State, masked_mean
 
@@ -92,6 +92,9 @@ class Spleeter(Separator):
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
         check_choice("extension", extension, ("zeros", "average"))
+        check_least(
+            1, n_levels=n_levels, first_maps=first_maps, n_seen=n_seen, patch_frames=patch_frames
+        )
         if n_seen % 2**n_levels or patch_frames % 2**n_levels or n_seen > n_fft // 2 + 1:
             raise RecipeError(
                 f"n_seen {n_seen} and patch_frames {patch_frames} are halved {n_levels} times; "

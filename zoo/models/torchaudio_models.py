@@ -18,6 +18,8 @@ so a chunk is separated in its own way, and neighbours are cross-faded.
 Departures from the papers
     * Conv-TasNet's sources are ordered, so its loss needs no permutation; it is a ratio of energies
       that stays finite for silent sources, not the scale-invariant one, whose gain is arbitrary.
+    * Hybrid Demucs makes each input, in training too, alike loud, and shares its mean out among the
+      sources; the authors' program does so for a whole song, and gives the mean to every source.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.compat import torchaudio
-from zoo.errors import check_least
+from zoo.errors import RecipeError, check_least
 from zoo.models import TABLE
 from zoo.separator import SHORTEST_S, Separator, State, masked_mean
 
@@ -73,9 +75,15 @@ class HybridDemucs(Separator):
         self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
         models: Any = torchaudio.load().models
         middle = {"dconv_attn": depth - 2, "dconv_lstm": depth - 2}
-        self.network: nn.Module = models.HDemucs(
-            list(self.sources), channels, width, nfft=n_fft, depth=depth, **middle
-        )
+        try:
+            self.network: nn.Module = models.HDemucs(
+                list(self.sources), channels, width, nfft=n_fft, depth=depth, **middle
+            )
+        except ValueError as error:
+            raise RecipeError(
+                f"torchaudio's HDemucs cannot have width {width}, depth {depth} and n_fft {n_fft}: "
+                f"{error}"
+            ) from error
 
     @property
     def segment(self) -> int:
@@ -114,7 +122,7 @@ class ConvTasNet(Separator):
         filter_length: in samples [L]; they overlap by half.
         n_bottleneck: maps between blocks [B].
         n_hidden: maps inside a block [H].
-        kernel: of the dilated convolutions [P].
+        kernel: of the dilated convolutions, 3 samples [P]; torchaudio has no other.
         n_layers: blocks of a stack, each with twice the dilation [X].
         n_stacks: [R].
         segment_s: of a training example, in seconds.
@@ -146,6 +154,10 @@ class ConvTasNet(Separator):
         )  # fmt: skip
         check_least(SHORTEST_S, segment_s=segment_s)
         check_least(2, filter_length=filter_length)
+        if kernel != 3:
+            raise RecipeError(
+                f"kernel is {kernel}; torchaudio pads its blocks for one of 3 samples, no other."
+            )
         self._segment = round(segment_s * sample_rate)
         models: Any = torchaudio.load().models
         self.network: nn.Module = models.ConvTasNet(

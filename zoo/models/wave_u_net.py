@@ -113,7 +113,10 @@ class WaveUNet(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
-        check_least(1, n_levels=n_levels, n_maps=n_maps, target_field=target_field)
+        check_least(
+            1, n_levels=n_levels, n_maps=n_maps, down_kernel=down_kernel, up_kernel=up_kernel,
+            target_field=target_field,
+        )  # fmt: skip
         check_choice("output", output, ("difference", "direct"))
         check_choice("upsampling", upsampling, ("linear", "learned"))
         check_choice("activation", activation, ("tanh", "linear"))

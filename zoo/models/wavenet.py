@@ -109,6 +109,8 @@ class Wavenet(Separator):
     ) -> None:
         super().__init__(sources, sample_rate, channels)
         self.save_hyperparameters()
+        if len(final_maps) != 2:
+            raise RecipeError(f"final_maps is {list(final_maps)}; there are two final layers.")
         check_least(
             1, n_stacks=n_stacks, n_dilations=n_dilations, width=width, final_maps=min(final_maps)
         )
