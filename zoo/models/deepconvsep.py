@@ -23,6 +23,7 @@ Inside: patches ``(B, 1, N, F)`` of magnitudes, STFT 1024 / 512, 30 frames.
     =====================================  =================  ==========
 
 357 482 parameters for four sources.  The mask of source j is ``(y_j + eps) / sum_k (y_k + eps)``.
+Patches overlap by 25 of 30 frames, over which each is faded in on what is there.
 
 Loss: squared errors E of the magnitudes of all sources but ``other``, minus what keeps estimates
 unlike other sources, ``|E - alpha A - beta B - beta_voice V|``: A compares the estimates of those
@@ -30,8 +31,8 @@ sources with the references of each other, B those of all but the vocals with ``
 the vocals with ``other``; sums over batch, frames and bins.
 
 Departures from the paper
-    * Patches overlap by 25 of 30 frames, and a patch is faded in over what is there; the weights
-      that this gives each patch are computed at once, so that all patches are one batch.
+    * A training example is a patch from any place of a song; the published code cuts songs into
+      blocks of 30 s and these into all their patches.
     * Where there is no source ``other``, every source counts in E and A, and B and V are empty.
 
 Inferred or unconfirmed
@@ -40,7 +41,8 @@ Inferred or unconfirmed
     * The published code has 50 filters of 15 x 1 (``n_horizontal=50``, 578 582 parameters), and
       draws the fourth source by the dense layer of the second (``bug_compatible``, for weights that
       were trained so).
-    * Magnitudes are multiplied by 0.3 / sqrt(1024), and eps is 1e-8 throughout, as when training.
+    * Magnitudes are multiplied by 0.3 / sqrt(1024).  The published code draws eps, up to 1e-8
+      when it trains and up to 1e-18 when it separates; here it is 1e-8.
 """
 
 from __future__ import annotations

@@ -49,6 +49,14 @@ Departures from the paper
       fraction of the memory.
 
 Inferred or unconfirmed
+    * The STFT: a window of 2048 follows from the paper's 1024 bins; its hop is not confirmed, nor
+      that stereo goes in and out of one network, as here.
+    * The per-bin normalisation, at the input by statistics of the training mixtures and at the
+      output by a learned scale and offset, and the copy of the top bin from the mixture: defaults
+      after the D3Net code.  The numbers of parameters leave the former out.
+    * Training: the squared error and RMSprop, at 1e-3 and then 1e-4, are recalled of the paper;
+      batch, length and examples follow others' implementations.
+    * MMDenseNet+ is this network, learned from more songs; which ones is not confirmed.
     * The output of a dense block is its last layer's maps, as in the authors' D3Net code;
       ``block_output`` has the two other readings ("new": the maps of all its layers; "all": its
       input as well), with 292 642 / 638 694 and 3 601 058 / 8 255 942 parameters.
@@ -111,8 +119,8 @@ class MMDenseNet(TargetNetworks):
         match, block_output, pool, up_norm, bias, head: readings of the paper; see
             `MultiBandNetwork`.
         normalise: per-bin normalisation by the statistics of the training mixtures.
-        objective: what the loss compares with the references: ``"magnitude"``, as the paper, or
-            ``"spectrum"``, the magnitude with the mixture's phase.
+        objective: what the loss compares with the references: ``"magnitude"``, as is recalled of
+            the paper, or ``"spectrum"``, the magnitude with the mixture's phase.
         checkpoint: recompute dense blocks in the backward pass instead of keeping their maps.
         wiener_iterations: of the multichannel Wiener filter; 0 leaves the magnitudes as they are,
             with the mixture's phase.

@@ -39,6 +39,8 @@ Departures from the paper
       The published program cuts fields of 1601 samples; its final convolutions see zeros beside
       them, which spoils the first and last sample of each.  ``mode="published"`` does that.
     * The published program loses 4092 samples at both ends of a song; here they are padded.
+    * Its training stops by the loss on training songs; that of the recipes by the distance from the
+      references on validation songs.
 
 Inferred or unconfirmed
     * Widths with other than four stacks: the paper does not tell them.  ``widths="equal_budget"``
