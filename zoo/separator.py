@@ -118,6 +118,11 @@ class Separator(lightning.LightningModule):
         raise NotImplementedError
 
     @property
+    def scored(self) -> int:
+        """Samples in the middle of a training example that the loss sees; all by default."""
+        return self.segment
+
+    @property
     def context(self) -> int | None:
         """Samples on each side beyond which an output sample depends on nothing, given the state.
 

@@ -45,7 +45,7 @@ class ValidationLoss(Callback):
         if not isinstance(pl_module, Separator) or not batch.get("mine", True):
             return
         n = pl_module.segment
-        hop = getattr(pl_module, "scored", n)
+        hop = pl_module.scored
         references = batch["references"][0]  # (J, C, T)
         mixture = batch["mixture"][0]
         before = (n - hop) // 2
