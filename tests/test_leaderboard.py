@@ -470,6 +470,21 @@ def test_the_reason_is_told_where_nothing_is_left(tmp_path):
         leaderboard.load([tmp_path], dataset="folder")
 
 
+def test_the_exact_name_means_one_row(tmp_path):
+    for name in ("net", "net (as released)"):
+        for k in range(3):
+            write(tmp_path / name, f"song {k}", {"vocals": [1.0]})
+    (board,), _ = leaderboard.load([tmp_path], dataset="folder")
+    assert [r.name for r in leaderboard.find(board, "net")] == ["net"]
+
+
+def test_training_songs_are_no_part_of_a_test(tmp_path):
+    museval(tmp_path / "a" / "test", "Music Delta - 80s Rock", 5.0)
+    stated = {"dataset": "musdb18", "protocol": "sisec2018"}
+    _, problems = leaderboard.load([tmp_path], **stated, metrics=())
+    assert any("'Music Delta - 80s Rock' is a training song of musdb18" in p for p in problems)
+
+
 def test_a_folder_given_twice_counts_once(tmp_path):
     write(tmp_path / "a", "song", {"vocals": [1.0]})
     entries, _ = collect([tmp_path, tmp_path / "a" / ".."])
@@ -499,7 +514,7 @@ def test_rows_without_a_rank_and_of_other_references_say_why(tmp_path):
             write(tmp_path / system, f"song {k}", {"vocals": [1.0 * k]}, references=reference)
     (board,), _ = leaderboard.load([tmp_path], dataset="folder")
     assert row(board, "c").notes == ("not ranked: scored on 5 of the 20 tracks of most others",)
-    assert row(board, "b").notes == ("1 tracks scored against other files than most rows",)
+    assert row(board, "b").notes == ("1 track scored against other files than most rows",)
     assert not row(board, "a").notes
 
 
@@ -521,7 +536,7 @@ def test_sources_without_a_value_on_all_tracks_say_so(tmp_path):
 def test_perfect_estimates_say_why_they_have_no_value(tmp_path):
     write(tmp_path / "a", "x", {"vocals": [math.nan]}, n_infinite=1)
     ((entry,), _) = collect([tmp_path])
-    assert entry.notes == ("1 tracks have an estimate without any error: infinite, left out",)
+    assert entry.notes == ("an estimate without any error on 1 track: infinite, left out",)
 
 
 def test_copied_figures_are_those_of_the_papers_table(shared, known):

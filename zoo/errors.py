@@ -87,6 +87,11 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
         )
 
 
+def count(n: int, noun: str) -> str:
+    """``1 track``, ``2 tracks``."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
 def sentence(error: Exception) -> str:
     """What an error says; one of the operating system names the file and not its number."""
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ZooError):

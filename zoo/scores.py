@@ -104,9 +104,12 @@ def read(path: Path) -> TrackScores:
         if not isinstance(facts, dict):
             raise TypeError("its key 'zoo' is no object")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it has other contents"
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"it ends or breaks off in line {error.lineno}"
         raise ZooError(
-            f"{path} is no score file ({type(error).__name__}: {error}); expected the JSON that "
-            "`zoo evaluate` or museval writes."
+            f"{path} is no score file: {reason}. Expected the JSON that `zoo evaluate` or museval "
+            "writes."
         ) from error
     return TrackScores(str(facts.get("track") or path.stem), targets, times, duration, facts)
 

@@ -258,7 +258,10 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="sisec2016, sisec2018, v4-pooled, usdr, mir1k, si-sdr or projet."),
+        typer.Option(
+            help="sisec2016, sisec2018, v4-pooled, usdr, mir1k, si-sdr or projet; by default the "
+            "data set's own."
+        ),
     ] = None,
     split: Annotated[
         str, typer.Option(click_type=click.Choice(["train", "valid", "test"]), help="Of the data.")

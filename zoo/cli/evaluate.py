@@ -14,7 +14,7 @@ from typing import Any
 from zoo.cli.progress import printable, showing
 from zoo.cli.reading import data_arguments
 from zoo.data import open_dataset
-from zoo.errors import ZooError
+from zoo.errors import ZooError, count
 from zoo.evaluation.run import Outcome, Run, summarise
 from zoo.metrics.rules import ILL_CONDITIONED, Protocol
 from zoo.separator import check_device
@@ -105,7 +105,7 @@ class _Talk:
         told = ", ".join(f"{source} {_number(value)}" for source, value in values.items())
         is_perfect = any(map(math.isnan, values.values())) and outcome.scores.facts["n_infinite"]
         remarks = " (infinite: no error at all)" * bool(is_perfect)
-        remarks += " (scored before)" * outcome.is_kept
+        remarks += " (scored before)" * outcome.is_kept + " (scored anew)" * outcome.replaces
         self.say(f"{who}: {metric} {told}{remarks}")
         for doubt in outcome.doubts:
             print(f"warning: {who}: {doubt}", file=sys.stderr, flush=True)
@@ -118,7 +118,8 @@ class _Talk:
         scored = Counter(o.system for o in outcomes if o.scores)
         n = max(scored.values())
         of = "" if n == run.n_test else f" of {run.n_test}"
-        title = f"{run.protocol.id} on {run.dataset.id}, {n}{of} tracks, dB"
+        tracks = f"{n}{of} tracks" if of else count(n, "track")
+        title = f"{run.protocol.id} on {run.dataset.id}, {tracks}, dB"
         width = max(len(title), *(len(printable(name)) + 2 for name in found))
         sources = list(dict.fromkeys(s for m in found.values() for x in m.values() for s in x))
         for metric in run.protocol.metrics:
@@ -130,13 +131,14 @@ class _Talk:
             self.say(f"{title:<{width}}" + "".join(f"{s:>15}" for s in sources))
             for name, row in rows.items():
                 cells = "".join(f"{_number(row[s]) if s in row else '-':>15}" for s in sources)
-                few = f"  {scored[name]} tracks" if scored[name] < n else ""
+                few = f"  {count(scored[name], 'track')}" if scored[name] < n else ""
                 self.say(f"  {f'{printable(name)} {figure}':<{width - 2}}{cells}{few}")
         weak = {o.track for o in outcomes if o.scores and _is_weak(o)}
         if weak:
             self.say(
-                f"ISR, SIR and SAR of {len(weak)} tracks may be decided by rounding: some sources "
-                "are nearly alike (rcond in the score files; 16-bit references mend it mostly)"
+                f"rounding may decide ISR, SIR and SAR of {count(len(weak), 'track')}: some "
+                "sources are nearly alike (rcond in the score files; 16-bit references mend it "
+                "mostly)"
             )
         self.say(f"score files are in {printable(run.folder)}/")
 

@@ -51,6 +51,9 @@ def show_leaderboard(request: Request) -> int:
     for path in (request.output, request.html, request.plot):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise ZooError(f"no folder {Path(path).parent} to write {Path(path).name} in; make it.")
+    suffix = Path(request.output or "").suffix.lower()
+    if suffix not in ("", ".txt", *_BY_SUFFIX) and not request.format:
+        raise ZooError(f"{request.output}: expected .txt, .md or .csv, or --format.")
     for path in (request.output, request.html):
         if path is not None and Path(path).is_dir():
             raise ZooError(f"{path} is a folder; name a file in it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +49,11 @@ def open_dataset(id: str, root: str | Path | None = None, **arguments: Any) -> D
         arguments["root"] = _find_root(id, root, kind.takes_file)
     elif root is not None:
         arguments["root"] = Path(root)
+    known = inspect.signature(kind).parameters
+    for argument in arguments:
+        if argument not in known:
+            hint = near(argument, known) or f" It has {', '.join(known)}."
+            raise DatasetError(f"data set {id!r} has no argument {argument!r}.{hint}")
     try:
         return cast(Dataset, kind(**arguments))
     except TypeError as error:

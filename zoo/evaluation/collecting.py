@@ -16,9 +16,9 @@ import yaml
 from zoo import scores
 from zoo.authors import PUBLISHED
 from zoo.data.whole_test import WHOLE_TESTS, n_test
-from zoo.errors import ZooError
+from zoo.errors import ZooError, count
 from zoo.evaluation.board import Provenance, Role
-from zoo.evaluation.entry import Entry, TrackFigure, canonical
+from zoo.evaluation.entry import Entry, TrackFigure, canonical, is_of_training
 from zoo.evaluation.overlap import overlap
 from zoo.metrics.rules import ILL_CONDITIONED, Protocol, protocol
 from zoo.release import SCORES, Release, recorded
@@ -140,11 +140,14 @@ def _entry(
         name = canonical(identity.dataset, track.track)
         if mine != identity:
             continue
+        if release is None and not track.facts.get("split") and is_of_training(mine.dataset, name):
+            problems.append(f"{path} is left out: {name!r} is a training song of {mine.dataset}.")
+            continue
         if name in members:
             problems.append(f"{path} is left out: a second file of track {name!r} in its folder.")
             continue
         members[name] = track
-    return [_build(identity, members, release)]
+    return [_build(identity, members, release)] if members else []
 
 
 def _is_meant_as_scores(path: Path) -> bool:
@@ -310,10 +313,13 @@ def _notes(members: Mapping[str, TrackScores], rule: Protocol) -> list[str]:
         notes.append("frames left out by the silence of references alone")
     n_perfect = sum(_is_perfect(track, rule) for track in members.values())
     if n_perfect:
-        notes.append(f"{n_perfect} tracks have an estimate without any error: infinite, left out")
+        notes.append(
+            f"an estimate without any error on {count(n_perfect, 'track')}: infinite, left out"
+        )
     doubtful = [f["doubts"] for f in facts if f.get("doubts")]
     if doubtful:
-        notes.append(f"{len(doubtful)} of {len(facts)} tracks look wrong: {doubtful[0][0]}")
+        told = "; ".join(doubtful[0][:3])
+        notes.append(f"{len(doubtful)} of {count(len(facts), 'track')} look wrong: {told}")
     if facts[0].get("release") in PUBLISHED:
         notes.append("the authors' weights")
     together = facts[0].get("sources_scored_together")

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo.errors import count
+
 _BLOCK = 1 << 16  # samples; lags below it are found
 _CLEAR = 2.0  # times as high as at no lag, and at any other
 _NEARER = 0.1  # of correlation
@@ -56,26 +58,24 @@ class Doubts:
         """What is doubtful, one line each."""
         if not self._channels.ndim:
             return []
-        return [*self._delays(), *self._swaps(), *self._turned(), *self._levels()]
+        return [*self._turned(), *self._delays(), *self._swaps(), *self._levels()]
 
     def lags(self) -> dict[str, int]:
-        """Source -> samples by which its estimate comes late, where that is not 0 for sure."""
+        """Source -> samples by which its estimate comes late, where that is sure."""
         if self._waiting:
             self._correlate(torch.cat(self._waiting, -1))
             self._waiting = []
         # Of the cross-spectrum only the phase: its peak is sharp, however tonal the music.
         whitened = self._spectra / self._spectra.abs().clamp(min=1e-300)
         peaks = torch.fft.irfft(whitened, 2 * _BLOCK)
-        peaks = torch.fft.fftshift(peaks, 1)  # no lag at _BLOCK
+        peaks = torch.fft.fftshift(peaks, 1).abs()  # no lag at _BLOCK; inverted, a peak is a dip
         lags = {}
         for source, heights in zip(self.sources, peaks, strict=True):
             height, at = heights.max(0)
             lag = int(at) - _BLOCK
-            if not lag:
-                continue
             near = heights.clone()
             near[max(0, int(at) - 3) : int(at) + 4] = 0
-            rival = max(float(near.max()), float(heights[_BLOCK]))
+            rival = max(float(near.max()), float(heights[_BLOCK]) if lag else 0.0)
             if float(height) > _CLEAR * rival:
                 lags[source] = lag
         return lags
@@ -86,13 +86,14 @@ class Doubts:
 
     def _delays(self) -> list[str]:
         lags = self.lags()
+        unsure = ", ".join(s for s in self.sources if s not in lags)
         lines = []
-        for lag in dict.fromkeys(lags.values()):
+        for lag in dict.fromkeys(filter(None, lags.values())):
             named = ", ".join(s for s, x in lags.items() if x == lag)
             when = "late" if lag > 0 else "early"
             lines.append(
-                f"{named}: {abs(lag)} samples ({1000 * abs(lag) / self.rate:.1f} ms) {when}; "
-                "scored where they lie"
+                f"{named}: {count(abs(lag), 'sample')} ({1000 * abs(lag) / self.rate:.1f} ms) "
+                f"{when}{f', {unsure} perhaps too' if unsure else ''}; scored where they lie"
             )
         return lines
 
@@ -113,7 +114,8 @@ class Doubts:
         straight = self._channels.diagonal(dim1=1, dim2=2).sum(1)
         crossed = self._channels.sum((1, 2)) - straight
         norms = self._energies.prod(0).sqrt().clamp(min=1e-30)
-        for source, nearer in zip(self.sources, (crossed - straight) / norms, strict=True):
+        nearness = (crossed - straight.abs()) / norms
+        for source, nearer in zip(self.sources, nearness, strict=True):
             if float(nearer) > _NEARER:
                 lines.append(f"{source}: left and right look swapped; scored as they are")
         return lines

@@ -70,6 +70,14 @@ def canonical(dataset: str, track: str) -> str:
     return track
 
 
+def is_of_training(dataset: str, track: str) -> bool:
+    """Whether a song is one that its data set trains on, by the usual split."""
+    song = entries().get(song_key(track))
+    if song is None or dataset not in ("dsd100", "musdb18", "musdb18hq"):
+        return False
+    return song.dsd100 > 50 if dataset == "dsd100" else song.musdb18 == "train"
+
+
 def number(text: str) -> float:
     """A figure of a table; NaN from an empty cell."""
     return float(text) if text else math.nan

@@ -19,7 +19,7 @@ import numpy as np
 
 from zoo import catalog
 from zoo.data.whole_test import WHOLE_TESTS
-from zoo.errors import ZooError, near
+from zoo.errors import ZooError, count, near
 from zoo.evaluation import published, statistics
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 from zoo.evaluation.collecting import bundled_entries, collect
@@ -135,7 +135,8 @@ def with_tracks(board: Board) -> list[Row]:
 def find(board: Board, name: str) -> list[Row]:
     """Rows with known tracks that a name means: exactly, or as part of their names."""
     rows = with_tracks(board)
-    exact = [row for row in rows if name.casefold() in _names(row)]
+    exact = [row for row in rows if name.casefold() == row.name.casefold()]
+    exact = exact or [row for row in rows if name.casefold() in _names(row)]
     return exact or [row for row in rows if name.casefold() in row.name.casefold()]
 
 
@@ -214,7 +215,7 @@ def _with_data_told(entries: Sequence[Entry]) -> list[Entry]:
         if entry.facts.get("data") not in (None, data):
             told = "scored on other files than most rows, maybe other songs"
         elif n_other:
-            told = f"{n_other} tracks scored against other files than most rows"
+            told = f"{count(n_other, 'track')} scored against other files than most rows"
         else:
             found.append(entry)
             continue
@@ -236,6 +237,8 @@ def label(rule: Protocol, metric: str) -> str:
 def _row(entry: Entry, rule: Protocol, metrics: Sequence[str]) -> Row:
     cells: dict[str, dict[str, Cell]] = defaultdict(dict)
     for metric in metrics:
+        if entry.role == "mixture" and metric == "SAR":
+            continue  # it has no artefacts, and what is left of them is rounding
         for source, by_metric in entry.tracks.items():
             if metric in by_metric:
                 cells[source][label(rule, metric)] = _cell(by_metric[metric], rule)
@@ -323,7 +326,7 @@ def _with_means(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
         means = {}
         for metric in metrics:
             stems = [row.cell(source, metric) for source in STEMS]
-            if row.provenance != "copied" and all(stems):
+            if row.cell(MEAN, metric) is None and all(stems):
                 means[metric] = Cell(float(np.mean([cell.value for cell in stems if cell])))
         found.append(replace(row, cells={**row.cells, MEAN: means}) if means else row)
     return found

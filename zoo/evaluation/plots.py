@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,7 @@ MARKERS = {"measured": "o", "re-aggregated": "s", "copied": "D"}
 HATCH = "/////"  # of what is no system
 LONGEST = 28  # letters of a name
 LABEL_SIZE = 8  # points
+FAR = 60  # points from its mark at which a name is as bad as one that hides another
 LEADER = 14  # points from a mark to its name from which a line leads back
 OFFSETS = [
     (x * ring, y * ring)
@@ -68,7 +70,9 @@ def write(boards: Sequence[Board], path: str | os.PathLike[str]) -> list[Path]:
     folder = Path(path)
     written, sections = [], []
     # Names are text, not formulae; text stays text, so that it can be searched and read aloud.
-    with rc_context({"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "zoo"}):
+    settings = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "zoo"}
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # its font lacks some script
         for board in boards:
             drawn = []
             for kind, label, figure in _figures(board):
@@ -231,10 +235,11 @@ def _place_labels(ax: Axes, renderer: Any) -> None:
             middle = at + dots * np.array(offset) + [np.sign(offset[0]) * size[0] / 2, 0]
             return Bbox.from_extents(*(middle - size / 2), *(middle + size / 2))
 
-        def faults(offset: tuple[float, float], around: Any = around) -> tuple[bool, int]:
+        def faults(offset: tuple[float, float], around: Any = around) -> tuple[bool, float]:
             box = around(offset)
             inside = room.contains(*box.min) and room.contains(*box.max)
-            return not inside, sum(box.overlaps(other) for other in taken)
+            crowd = sum(box.overlaps(other) for other in taken)
+            return not inside, crowd + math.hypot(*offset) / FAR
 
         offset = min(OFFSETS, key=faults)  # the first, which is the nearest, of the best
         taken.append(around(offset))
@@ -274,6 +279,8 @@ def _point(row: Row, source: str, metric: str, kind: Cost) -> tuple[float, float
     cell, price = row.cell(source, metric), _cost(row, kind)
     if price is None or cell is None or not math.isfinite(cell.value):
         return None
+    if any(note.startswith("not ranked: scored on") for note in row.notes):
+        return None  # of a few tracks: it does not compare
     return price, cell.value
 
 

@@ -54,7 +54,8 @@ class System:
         if recipe != "mmdensenet-plus":  # which has two roots, of $ZOO_DATA
             fit += " --data.root DIR"
         run = f"runs/{recipe}" + (f"-{self.dataset}" if data else "")
-        return f"{fit}; zoo evaluate {run}/checkpoints/best.ckpt {where}"
+        name = re.sub(r"[^\w.-]+", "-", self.name.casefold()).strip("-")
+        return f"{fit}; zoo evaluate {name}={run}/checkpoints/best.ckpt {where}"
 
 
 def _wavenets() -> list[tuple[str, str, str, str]]:

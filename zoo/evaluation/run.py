@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from itertools import product
@@ -28,7 +28,7 @@ import torch
 import zoo
 from zoo import scores as score_file
 from zoo.data import Dataset, open_dataset
-from zoo.data.track import FileTrack, Split, Track, check_split
+from zoo.data.track import SPLITS, FileTrack, Split, Track, check_split
 from zoo.data.whole_test import n_test
 from zoo.errors import DatasetError, MissingPackage, ZooError, check_choice, sentence
 from zoo.evaluation.systems import System, choose, file_name, resolve
@@ -62,6 +62,7 @@ class Outcome:
         path: of the score file.
         scores: what is in it; None after an error.
         is_kept: they were there already.
+        replaces: others were there, of the system before it changed.
         error: why there are none.
         doubts: signs that the estimates are not what they claim to be.
     """
@@ -73,6 +74,7 @@ class Outcome:
     is_kept: bool = False
     error: str | None = None
     doubts: tuple[str, ...] = ()
+    replaces: bool = False
 
 
 def evaluate(
@@ -189,10 +191,16 @@ class Run:
         self.jobs, self.scheduler, self.device = jobs, scheduler, device
         self.keep_stems = keep_stems
         rule = "" if silence == "museval" else f"-{silence}"  # these figures do not compare
+        if output.exists() and not output.is_dir():
+            raise ZooError(f"{output} is a file; name a folder for the score files.")
         self.folder = output / f"{dataset.id}-{self.protocol.id}{rule}"
         found = list(dataset.each(split))
         if not found:
-            raise DatasetError(f"data set {dataset.id} has no {split} tracks; look at its split.")
+            beside = [s for s in SPLITS if s != split and dataset.tracks(s)]
+            others = (
+                f"; it has {' and '.join(beside)} tracks, which --split takes" if beside else ""
+            )
+            raise DatasetError(f"data set {dataset.id} has no {split} tracks{others}.")
         self.tracks, faulty = _sorted_out(found[:limit])
         self.faulty = [] if getattr(dataset, "skip_faulty", False) else faulty  # it warned of them
         self._owners = {file_name(track.name).casefold(): track.name for track in self.tracks}
@@ -243,7 +251,8 @@ class Run:
                 report(done, total)
         for task, results in self._results(tasks):
             for (system, _), result in zip(task.systems, results, strict=True):
-                yield self._written(system.name, task.track.name, result)
+                outcome = self._written(system.name, task.track.name, result)
+                yield replace(outcome, replaces=outcome.path in before)
             left[task.track.name] -= 1
             if not left[task.track.name]:
                 done += 1

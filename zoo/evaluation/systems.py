@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -290,7 +291,9 @@ class FolderSystem(System):
                 reader.close()
 
     def _place(self, track: str) -> Path:
-        names = dict.fromkeys((_folder_name(track), file_name(track)))
+        # Names that look alike may be composed of letters or of letters and their marks.
+        forms = [track, *(unicodedata.normalize(form, track) for form in ("NFC", "NFD"))]
+        names = dict.fromkeys(made(form) for made in (_folder_name, file_name) for form in forms)
         places = [folder / n for n in names for folder in (self.folder, self.folder / self.split)]
         return next((place for place in places if place.is_dir()), places[0])
 
