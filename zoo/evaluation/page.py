@@ -19,7 +19,7 @@ from zoo.errors import MissingPackage
 from zoo.evaluation.board import PROVENANCES, Board, Cell, Row
 from zoo.evaluation.text import remarks
 from zoo.files import write_whole
-from zoo.metrics.rules import LESS_IS_BETTER
+from zoo.metrics.rules import BESIDE, LESS_IS_BETTER
 
 TITLE = "Music separation leaderboards"
 DECIMALS = 5  # as in score files
@@ -124,6 +124,7 @@ def _board(board: Board) -> dict[str, Any]:
         "title": board.title,
         "sources": board.sources,
         "metrics": board.metrics,
+        "columns": [m for m in board.metrics if m not in BESIDE],
         "units": {metric: unit(metric) for metric in board.metrics},
         "less": [metric for metric in board.metrics if metric in LESS_IS_BETTER],
         "n_test": board.n_test,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ MARKERS = {"measured": "o", "re-aggregated": "s", "copied": "D"}
 HATCH = "/////"  # of what is no system
 LONGEST = 28  # letters of a name
 LABEL_SIZE = 8  # points
-FAR = 60  # points from its mark at which a name is as bad as one that hides another
+FAR = 60  # points from its mark at which a name is half as bad as one that hides another
 LEADER = 14  # points from a mark to its name from which a line leads back
 OFFSETS = [
     (x * ring, y * ring)
@@ -239,7 +240,7 @@ def _place_labels(ax: Axes, renderer: Any) -> None:
             box = around(offset)
             inside = room.contains(*box.min) and room.contains(*box.max)
             crowd = sum(box.overlaps(other) for other in taken)
-            return not inside, crowd + math.hypot(*offset) / FAR
+            return not inside, 2 * crowd + math.hypot(*offset) / FAR
 
         offset = min(OFFSETS, key=faults)  # the first, which is the nearest, of the best
         taken.append(around(offset))
@@ -281,6 +282,8 @@ def _point(row: Row, source: str, metric: str, kind: Cost) -> tuple[float, float
         return None
     if any(note.startswith("not ranked: scored on") for note in row.notes):
         return None  # of a few tracks: it does not compare
+    if re.search(r"seed\W*\d+$", row.name):
+        return None  # it costs what the first seed does
     return price, cell.value
 
 

@@ -127,9 +127,9 @@ const COLUMNS = {
 
 const column = (id) => COLUMNS[id] ?? { title: id, of: (row) => cell(row, id)?.value, rising: isLess(id) };
 
-/** Columns that hold anything on this tab. */
+/** Columns that hold anything on this tab; metrics that stand beside show when they are chosen. */
 function columns() {
-  const others = board().metrics.filter((metric) => metric !== view.metric);
+  const others = board().columns.filter((metric) => metric !== view.metric);
   return ["rank", "name", view.metric, "interval", "tracks", "oracle", ...others, "parameters", "cost"].filter(
     (id) => id === "name" || id === view.metric || board().rows.some((row) => known(column(id).of(row))));
 }
