@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 
 from zoo.data.module import SeparationData
 from zoo.models.fnn import EPS, FNN, Features, LeastSquares, RectifiedLayers
+from zoo.streaming import separate_tensor
 
 SMALL = {
     "sources": ["vocals", "accompaniment"], "sample_rate": 8000, "channels": 1, "n_fft": 64,
@@ -103,6 +104,17 @@ def test_components_are_those_of_the_covariance():
     found.measure(few)
     spread = torch.linalg.eigh(torch.cov(few.T))[1][:, -3:].flip(1).T
     torch.testing.assert_close((found.components @ spread.T).abs(), torch.eye(3), atol=1e-2, rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("channels", [1, 2])
+def test_in_chunks_of_any_length_the_song_is_what_it_is_at_once(channels):
+    model = small(channels=channels, covariance="song")
+    mixture = 0.1 * torch.randn(1, channels, 5003)
+    assert model.surveys == (channels == 2)
+    for seconds in (0.1, 0.1234):  # 800 samples, and 987, of which 32 is no divisor
+        chunked = separate_tensor(model, mixture, seconds)
+        torch.testing.assert_close(chunked, model(mixture), atol=1e-6, rtol=1e-4)
 
 
 # ----------------------------------------------------------------- training

@@ -7,6 +7,7 @@ import zoo
 from zoo.dsp.em import DELTA, FLOOR, filtered, identity_covariances, step
 from zoo.errors import RecipeError
 from zoo.models.nug import CRITERIA, NUG, criterion
+from zoo.streaming import separate_tensor
 
 SMALL = {
     "sources": ["vocals", "drums", "other"], "sample_rate": 8000, "n_fft": 64, "hop": 32,
@@ -141,6 +142,8 @@ def test_covariances_of_a_song_are_those_of_all_its_parts():
     state = model.survey([(mixture, slice(0, mixture.shape[-1]))])
     torch.testing.assert_close(model(mixture, state), whole)
     assert model.context == 2 * 32 + 64
+    chunked = separate_tensor(model, mixture, 0.1234)  # 987 samples, of which 32 is no divisor
+    torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_em", [0, 1, 3])

@@ -152,6 +152,11 @@ class NUG(Separator):
             return None
         return self.n_neighbours * self.stft.hop + self.stft.n_fft
 
+    @property
+    def grid(self) -> int:
+        """Frames of a chunk are frames of the song."""
+        return self.stft.hop
+
     def forward(self, mixture: Tensor, state: State = None) -> Tensor:
         """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``."""
         spectrum = self.stft(mixture)

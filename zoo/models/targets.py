@@ -94,6 +94,11 @@ class TargetNetworks(Separator):
         return self.context_frames * self.stft.hop + self.stft.n_fft
 
     @property
+    def grid(self) -> int:
+        """Frames of a chunk are frames of the song."""
+        return self.stft.hop
+
+    @property
     def surveys(self) -> bool:
         """Whether the covariances come from the whole song."""
         return bool(self.wiener_iterations) and self.channels > 1 and self.covariance == "song"
