@@ -472,6 +472,12 @@ def masked_mean(per_source: Tensor, known: Tensor) -> Tensor:
     return (per_source * weight).sum() / weight.sum().clamp(min=1)
 
 
+def mean_losses(errors: Tensor, known: Tensor, sources: Sequence[str]) -> dict[str, Tensor]:
+    """What `Separator.loss` gives of errors ``(B, J)``: their `masked_mean`, and each source's."""
+    parts = {name: masked_mean(errors[:, j], known[:, j]) for j, name in enumerate(sources)}
+    return {"loss": masked_mean(errors, known), **parts}
+
+
 def check_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is an NVIDIA GPU where there is one.
 
@@ -489,4 +495,6 @@ def check_device(name: str) -> torch.device:
         raise ZooError(f"device {name!r} cannot be used: {reason}.") from error
 
 
-__all__ = ["Estimates", "Separator", "State", "check_device", "masked_mean", "versions"]
+__all__ = [
+    "Estimates", "Separator", "State", "check_device", "masked_mean", "mean_losses", "versions",
+]  # fmt: skip

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from zoo.compat import torchaudio
 from zoo.errors import MissingPackage, RecipeError, check_least
 from zoo.models import TABLE
-from zoo.separator import SHORTEST_S, Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, mean_losses
 
 EPS = 1e-5  # of full scale: what is divided by is no smaller
 
@@ -117,8 +117,7 @@ class HTDemucs(Separator):
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Mean absolute error of waveforms."""
         errors = (self(mixture) - references).abs().mean((2, 3))
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 3e-4."""

@@ -50,7 +50,7 @@ from zoo.errors import RecipeError, check_least
 from zoo.models import TABLE
 from zoo.models.blocks import PrincipalComponents, with_neighbours
 from zoo.models.targets import TargetNetworks
-from zoo.separator import masked_mean
+from zoo.separator import mean_losses
 
 N_BATCHES = 32  # of training examples, for principal components and least squares
 MOST_FRAMES = 8192  # for principal components
@@ -144,9 +144,7 @@ class FNN(TargetNetworks):
         loudness = self.features.loudness(spectrum.abs().flatten(0, 1))  # (B C, N)
         loudness = loudness.unflatten(0, spectrum.shape[:2])[:, None, :, None]
         errors = ((self.magnitudes(spectrum) - true) / loudness).square().mean((2, 3, 4))
-        known = known[:, columns]
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.targets)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known[:, columns], self.targets)
 
     def on_fit_start(self) -> None:
         """Find the principal components, unless a checkpoint brought them."""

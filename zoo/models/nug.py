@@ -51,7 +51,7 @@ from zoo.dsp.stft import STFT
 from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
 from zoo.models.blocks import PrincipalComponents, with_neighbours
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import Separator, State, mean_losses
 
 EPS = 1e-10
 FLOOR = 1e-5  # of the largest power of an example, for losses with a logarithm
@@ -222,8 +222,7 @@ class NUG(Separator):
                 powers = found.square()
                 _, z = step(powers, identity_covariances(powers, spectrum), spectrum, self.update)
             errors = errors + self._errors(self.refined(z), true, spectrum)
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def _errors(self, m: Tensor, true: Tensor, mixture: Tensor) -> Tensor:
         wanted = true.abs().square().mean(2).clamp(min=EPS**2).sqrt()  # (B, J, F, N)

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from zoo.errors import MissingPackage, RecipeError, check_least
 from zoo.models import TABLE
-from zoo.separator import SHORTEST_S, Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, mean_losses
 
 WINDOWS = (4096, 2048, 1024, 512, 256)  # of the loss, in samples
 HOP = 147
@@ -130,8 +130,7 @@ class BSRoFormer(Separator):
                 rows, max(size, self.n_fft), HOP, size, window, return_complex=True
             )
             errors = errors + spectra.abs().mean((1, 2)).unflatten(0, difference.shape[:3]).mean(2)
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW at 5e-4."""

@@ -50,7 +50,7 @@ from torch.nn import functional as F
 from zoo.dsp.stft import STFT
 from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import Separator, State, mean_losses
 
 EPS = 1e-10
 SLOPE = 0.2  # of LeakyReLU below zero
@@ -157,8 +157,7 @@ class Spleeter(Separator):
         """Mean absolute error of magnitudes below the highest bin seen."""
         true = self.stft(references).abs()[..., : self.n_seen, :]
         errors = (self.magnitudes(self.stft(mixture)) - true).abs().mean((2, 3, 4))
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 1e-4."""

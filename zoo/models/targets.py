@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.dsp.stft import STFT
 from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
 from zoo.errors import RecipeError, check_choice, check_least
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import Separator, State, mean_losses
 
 
 class TargetNetworks(Separator):
@@ -163,11 +163,7 @@ class TargetNetworks(Separator):
             errors = difference.square().sum(-1).mean((2, 3, 4))  # (B, J)
         else:
             errors = (found - true.abs()).square().mean((2, 3, 4))
-        known = known[:, columns]
-        parts = {
-            name: masked_mean(errors[:, j], known[:, j]) for j, name in enumerate(self.targets)
-        }
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known[:, columns], self.targets)
 
     def only(self, sources: Sequence[str]) -> tuple[Separator, str | None]:
         """A view of this model with the networks that ``sources`` need, sharing the weights."""

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from zoo.compat import torchaudio
 from zoo.errors import RecipeError, check_least
 from zoo.models import TABLE
-from zoo.separator import SHORTEST_S, Separator, State, masked_mean
+from zoo.separator import SHORTEST_S, Separator, State, mean_losses
 
 EPS = 1e-5  # of full scale: what is divided by is no smaller
 SOFT = 1e-3  # of the mixture's energy, beside the error's: -30 dB count as nothing
@@ -103,8 +103,7 @@ class HybridDemucs(Separator):
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Mean absolute error of waveforms."""
         errors = (self(mixture) - references).abs().mean((2, 3))
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 3e-4."""
@@ -181,8 +180,7 @@ class ConvTasNet(Separator):
         loudness = mixture.square().sum((1, 2))[:, None] + EPS
         energy = (self(mixture) - references).square().sum((2, 3))
         errors = 10 * torch.log10(energy / loudness + SOFT)
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 1e-3."""

@@ -66,7 +66,7 @@ from torch.nn import functional as F
 
 from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
-from zoo.separator import Separator, State, masked_mean
+from zoo.separator import Separator, State, mean_losses
 
 SLOPE = 0.2  # of LeakyReLU below zero
 
@@ -189,8 +189,7 @@ class WaveUNet(Separator):
         estimates = self._estimates(mixture)
         true = centre(references, estimates.shape[-1])
         errors = (estimates - true).square().mean((2, 3))  # (B, J)
-        parts = {s: masked_mean(errors[:, j], known[:, j]) for j, s in enumerate(self.sources)}
-        return {"loss": masked_mean(errors, known), **parts}
+        return mean_losses(errors, known, self.sources)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 1e-4."""
