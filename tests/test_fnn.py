@@ -1,9 +1,12 @@
 """FNN: sizes and values, least squares, layers that grow, components, loudness."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from filled import filled, sines
 from lightning.pytorch import Trainer
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zoo.data.module import SeparationData
 from zoo.models.fnn import EPS, FNN, Features, LeastSquares, RectifiedLayers
@@ -67,6 +70,28 @@ def test_no_other_map_comes_nearer():
     assert best < s.square().sum()
 
 
+def test_rows_on_any_device_are_summed_on_the_cpu():
+    with FakeTensorMode():
+        squares = LeastSquares()
+        squares.push(torch.empty(9, 4, device="mps"), torch.empty(9, 2, device="mps"))
+    assert {squares._zz.device.type, squares._sz.device.type} == {"cpu"}
+
+
+def test_a_further_layer_never_raises_the_error_of_the_linear_map():
+    torch.manual_seed(0)
+    z = torch.randn(400, 6)
+    s = (z @ torch.randn(6, 5)).clamp(min=0)  # of no linear map, and not negative
+    network, errors = RectifiedLayers(6, 5, 4), []
+    for k, layer in enumerate(network.layers):
+        squares, rows = LeastSquares(), network.before(k, z).detach()
+        squares.push(rows, s)
+        layer.weight.data, layer.bias.data = squares.solve()
+        errors.append(float((layer(rows) - s).square().sum().detach()))
+    for before, after in zip(errors, errors[1:], strict=False):
+        assert after < before * (1 + 1e-5)  # the ridge
+    assert errors[-1] < 0.99 * errors[0]
+
+
 # ----------------------------------------------------------------- features
 
 
@@ -125,19 +150,86 @@ def data():
     return SeparationData("generated", arguments=songs, batch_size=4, examples_per_epoch=8)
 
 
+def fit(model, folder, max_epochs, path=None, **arguments):
+    trainer = Trainer(
+        max_epochs=max_epochs, limit_val_batches=0, default_root_dir=folder, logger=False,
+        enable_progress_bar=False, enable_checkpointing=False, **arguments,
+    )  # fmt: skip
+    trainer.fit(model, data(), ckpt_path=path, weights_only=True)
+    return trainer
+
+
+def watched(model):
+    """The epochs in which layers are begun, and which, from now on."""
+    seen, begin = [], model.begin_layer
+    model.begin_layer = lambda k: (seen.append((model.current_epoch, k)), begin(k))
+    return seen
+
+
 def test_layers_join_one_after_the_other(tmp_path):
     model = small(growth_epochs=1)
-    seen = []
-    begin = model.begin_layer
-    model.begin_layer = lambda k: (seen.append((model.current_epoch, k)), begin(k))
+    seen = watched(model)
     before = model.networks["vocals"].layers[1].weight.clone()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(max_epochs=4, limit_val_batches=0, default_root_dir=tmp_path, **quiet)
-    trainer.fit(model, data())
+    fit(model, tmp_path, 4)
     assert seen == [(0, 0), (1, 1), (2, 2)]
     assert int(model.networks["vocals"].n_active) == 3
     assert bool(model.features.components.is_measured)
     assert not torch.equal(model.networks["vocals"].layers[1].weight, before)
+
+
+@pytest.mark.parametrize("n_components", [None, 0])
+def test_a_network_that_has_learned_is_trained_on_as_it_is(n_components, tmp_path):
+    learned = small(growth_epochs=1, n_components=n_components)
+    fit(learned, tmp_path, 3)
+    model = small(growth_epochs=1, n_components=n_components)
+    model.load_state_dict(learned.state_dict())
+    seen = watched(model)
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)
+    fit(model, tmp_path, 2)
+    assert not seen
+    for name, value in learned.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), f"{name} has changed"
+
+
+def test_a_run_that_resumes_grows_on(tmp_path):
+    begun = small(growth_epochs=1)
+    fit(begun, tmp_path, 2).save_checkpoint(tmp_path / "two.ckpt")
+    model = small(growth_epochs=1)
+    seen = watched(model)
+    fit(model, tmp_path, 4, tmp_path / "two.ckpt")
+    assert seen == [(2, 2)]
+
+
+def test_layers_that_wait_get_no_step_and_those_that_joined_do(tmp_path):
+    model = small(growth_epochs=2)
+    first, second = (model.networks["vocals"].layers[k].weight for k in (0, 1))
+    before = second.clone()
+    trainer = fit(model, tmp_path, 1)
+    steps = {id(p): s["step"] for p, s in trainer.optimizers[0].state.items()}
+    assert torch.equal(second, before) and id(second) not in steps and steps[id(first)] == 2
+    begun = []
+    model.begin_layer = lambda k: begun.append(second.clone())
+    fit(model, tmp_path, 3)
+    assert not torch.equal(second, begun[0])
+
+
+def test_least_squares_take_no_notice_of_what_stands_for_an_unknown_source():
+    torch.manual_seed(0)
+    references = torch.randn(4, 2, 1, 480)
+    known = torch.ones(4, 2, dtype=torch.bool)
+    known[1:, 0] = False
+    found = []
+    for batch in (
+        {"references": references, "known": known},
+        {"references": references[:1], "known": known[:1]},
+    ):
+        model = small(n_components=4)
+        batches = [batch, {"references": references, "known": torch.zeros_like(known)}]
+        module = SimpleNamespace(statistics_batches=lambda n, batches=batches: batches)
+        model._trainer = SimpleNamespace(datamodule=module)
+        model.begin_layer(0)
+        found.append(model.networks["vocals"].layers[0].weight)
+    torch.testing.assert_close(*found)
 
 
 def test_the_loss_is_over_the_loudness_of_a_frame():
@@ -149,3 +241,4 @@ def test_the_loss_is_over_the_loudness_of_a_frame():
     loudness = model.features.loudness(spectrum.abs()[:, 0])[:, None, None, None]
     error = (model.magnitudes(spectrum) - model.stft(references).abs()) / loudness
     torch.testing.assert_close(found["loss"], error.square().mean())
+    torch.testing.assert_close(found["vocals"], error[:, 0].square().mean())
