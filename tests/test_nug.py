@@ -6,6 +6,7 @@ import torch
 import zoo
 from zoo.dsp.em import DELTA, FLOOR, filtered, identity_covariances, step
 from zoo.errors import RecipeError
+from zoo.models.blocks import with_neighbours
 from zoo.models.nug import CRITERIA, NUG, criterion
 from zoo.streaming import separate_tensor
 
@@ -101,8 +102,7 @@ def test_iterations_raise_the_likelihood_of_the_mixture(update):
         r, scale = statistics.covariances()
         v = v * scale[..., None]
     rises = [b - a for a, b in zip(likelihoods, likelihoods[1:], strict=False)]
-    assert rises[0] > 0 and likelihoods[-1] > likelihoods[0]
-    assert update == "weighted" or min(rises) > -1e-3 * abs(likelihoods[0])
+    assert min(rises) > 0
 
 
 def test_statistics_of_parts_of_a_song_add_up():
@@ -124,6 +124,17 @@ def test_a_silent_source_keeps_a_covariance():
 
 
 # ----------------------------------------------------------------- the whole system
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("n_components", [33, 66, 165])
+def test_until_components_are_measured_a_frame_sees_itself(n_components):
+    model = small(n_components=n_components)
+    frames = torch.rand(1, 33, 9)  # (B, F, N)
+    _, features = next(iter(with_neighbours(frames, 2)))
+    seen = model.components(features)
+    assert seen.shape == (1, 9, n_components)
+    torch.testing.assert_close(seen[..., :33], frames.mT)
 
 
 @torch.inference_mode()

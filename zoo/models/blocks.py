@@ -27,7 +27,8 @@ def with_neighbours(frames: Tensor, n: int) -> Iterator[tuple[slice, Tensor]]:
 class PrincipalComponents(nn.Module):
     """Rows ``(..., D)`` -> their principal components ``(..., n_components)``.
 
-    Until they are measured, the components are the first of the features from ``first`` on.
+    Until they are measured, the components are the features from ``first`` on, and after the last
+    those from the beginning.
 
     Args:
         n_features: D.
@@ -48,7 +49,7 @@ class PrincipalComponents(nn.Module):
         self.standardises = standardises
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        self.register_buffer("components", torch.eye(n_features)[first:][:n_components])
+        self.register_buffer("components", torch.eye(n_features).roll(-first, 0)[:n_components])
         self.register_buffer("is_measured", torch.zeros((), dtype=torch.bool))
 
     def forward(self, rows: Tensor) -> Tensor:

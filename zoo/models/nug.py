@@ -32,8 +32,9 @@ Departures from the paper
 
 Inferred or unconfirmed
     * One network, simplified and weighted updates, the second network and no augmentation are
-      documented.  Sizes, the list of losses, dropout, Adadelta and the number of iterations are
-      recalled or ours; so is that the second network sees what the first sees, of the sources.
+      documented.  Sizes, standardisation and principal components of the input, the start from
+      R = 1, the list of losses, He's initialisation, dropout, Adadelta and the number of iterations
+      are recalled or ours; so is that the second network sees what the first sees, of the sources.
 """
 
 from __future__ import annotations
@@ -129,8 +130,9 @@ class NUG(Separator):
         n_inputs = min(n_components or 2 * n_bins, (2 * n_neighbours + 1) * n_bins)
         widths = list(hidden) if hidden is not None else [n_inputs] * 2
         n_out = len(self.sources) * n_bins
+        middle = n_neighbours * n_bins  # the frame itself, until components are measured
         self.components = PrincipalComponents(
-            (2 * n_neighbours + 1) * n_bins, n_inputs, standardises=True
+            (2 * n_neighbours + 1) * n_bins, n_inputs, middle, standardises=True
         )
         self.network = layers([n_inputs, *widths, n_out], dropout)
         self.refinement = layers([n_out, *widths, n_out], dropout) if refines else None
