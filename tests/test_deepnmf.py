@@ -1,5 +1,7 @@
 """DeepNMF: values of the unfolded updates, its two-part gradient, bases that stay non-negative."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from filled import sines
@@ -142,6 +144,28 @@ def test_a_training_learns_the_first_bases_once(parametrisation, tmp_path):
         untied, final = bases.weights()
         assert all((w >= 0).all() and w.isfinite().all() for w in [*untied, final])
         assert not torch.equal(untied[0], model.tied)
+
+
+def test_a_source_that_is_unknown_everywhere_keeps_its_first_bases():
+    model = small()
+    before = model.tied.clone()
+    batch = {"references": torch.randn(2, 2, 1, 480), "known": torch.tensor([[True, False]] * 2)}
+    module = SimpleNamespace(statistics_batches=lambda n: [batch])
+    model._trainer = SimpleNamespace(datamodule=module)
+    model.on_fit_start()
+    voice, rest = model.groups
+    assert not torch.equal(model.tied[:, voice], before[:, voice])
+    assert torch.equal(model.tied[:, rest], before[:, rest])
+
+
+@pytest.mark.parametrize("parametrisation", ["multiplicative", "softplus"])
+def test_every_parameter_has_a_gradient_where_a_source_is_unknown(parametrisation):
+    model = small(parametrisation=parametrisation)
+    references = torch.randn(2, 2, 1, model.segment)
+    known = torch.tensor([[True, False]] * 2)
+    model.loss(references.sum(1), references, known)["loss"].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert not any(p.grad.any() for p in model.networks["accompaniment"].parameters())
 
 
 def test_both_parametrisations_start_alike():

@@ -40,7 +40,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
@@ -151,7 +151,8 @@ class DeepNMF(TargetNetworks):
             m = all_columns[:, chosen]
             true = columns_of(self.stft(references[:, j]).abs())[:, chosen]
             if not m.shape[1]:
-                parts[target] = 0.0 * bases.final.sum()
+                # Processes of a run have to find a gradient, zero, at every parameter.
+                parts[target] = 0.0 * torch.stack([w.sum() for w in bases.parameters()]).sum()
                 continue
             start = self._after_tied(m)
             untied, final = bases.weights()
@@ -193,12 +194,14 @@ class DeepNMF(TargetNetworks):
         for batch in batches(N_BATCHES):
             for j, kept in enumerate(frames):
                 references = batch["references"][batch["known"][:, j], j].to(self.device)
+                if not len(references):
+                    continue
                 columns = columns_of(self.stft(references).abs())
                 loud = columns.norm(dim=0) > 1e-2 * columns.norm(dim=0).max().clamp(min=FLOOR)
                 kept.append(columns[:, loud])
         for group, kept in zip(self.groups, frames, strict=True):
-            some = torch.cat(kept, 1)[:, :MOST_FRAMES]
-            if some.shape[1]:
+            if any(columns.shape[1] for columns in kept):
+                some = torch.cat(kept, 1)[:, :MOST_FRAMES]
                 self.tied[:, group] = factorised(some, self.tied[:, group], self.sparsity)
         for bases in self._networks:
             bases.begin(self.tied)
@@ -373,8 +376,8 @@ def _layer_parts(m: Tensor, w: Tensor, h: Tensor, above: Pair, mu: float) -> tup
 class NonNegative(torch.optim.Optimizer):
     """Multiplies parameters by the ratio of the two parts of their gradient, to the power eta.
 
-    It reads the parts that `NonNegativeLoss` leaves at each parameter; parameters without are left
-    alone.  Columns of a matrix have norm one afterwards.
+    It reads the parts that `NonNegativeLoss` leaves at each parameter, of all processes of a run;
+    parameters without are left alone.  Columns of a matrix have norm one afterwards.
 
     Args:
         params: non-negative matrices.
@@ -395,7 +398,7 @@ class NonNegative(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
-                parts = getattr(parameter, "parts", None)
+                parts = _parts_everywhere(parameter)
                 if parts is None:
                     continue
                 ratio = parts[1].clamp(min=FLOOR) / parts[0].clamp(min=FLOOR)
@@ -409,3 +412,14 @@ class NonNegative(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.parts = None
+
+
+def _parts_everywhere(parameter: Tensor) -> Pair | None:
+    """The parts of a parameter's gradient, summed over the processes of a run."""
+    parts: Pair | None = getattr(parameter, "parts", None)
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return parts
+    # A process in whose examples the source is unknown has none, and must take part.
+    total = torch.stack(parts or (torch.zeros_like(parameter), torch.zeros_like(parameter)))
+    distributed.all_reduce(total)
+    return (total[0], total[1]) if bool(total.any()) else None
