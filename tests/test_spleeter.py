@@ -113,6 +113,9 @@ def test_the_loss_is_the_mean_absolute_error_of_the_bins_that_are_seen():
     model_loss = model.loss(mixture, references, torch.ones(2, 2, dtype=torch.bool))
     torch.testing.assert_close(model_loss["loss"], error.abs().mean())
     assert set(found) == {"loss", "vocals", "accompaniment"}
+    found["loss"].backward()
+    learning = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in learning)  # or processes of a run wait for it
 
 
 # ----------------------------------------------------------------- published weights

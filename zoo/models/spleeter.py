@@ -101,7 +101,6 @@ class Spleeter(Separator):
                 f"both must be multiples of {2**n_levels}, and n_seen at most {n_fft // 2}."
             )
         self.patch_frames, self.n_seen, self.extension = patch_frames, n_seen, extension
-        self.unused = (f"networks.*.down_norm.{n_levels - 1}.*",)
         self.stft = STFT(n_fft, hop)
         self.networks = nn.ModuleDict(
             {source: UNet(channels, n_levels, first_maps) for source in self.sources}
@@ -174,6 +173,8 @@ class UNet(nn.Module):
             nn.Conv2d(n_in, n_out, 5, stride=2) for n_in, n_out in zip(maps, maps[1:], strict=False)
         )
         self.down_norm = nn.ModuleList(_norm(n_maps) for n_maps in maps[1:])
+        # The last one is stored and not used; strategy ddp would wait for its gradient.
+        self.down_norm[-1].requires_grad_(False)
         outs = [*reversed(maps[1:-1]), 1]
         ins = [maps[-1], *(2 * n_maps for n_maps in outs[:-1])]
         self.up = nn.ModuleList(
@@ -189,7 +190,7 @@ class UNet(nn.Module):
         for convolution, norm in zip(self.down, self.down_norm, strict=True):
             skips.append(convolution(F.pad(x, (1, 2, 1, 2))))
             x = F.leaky_relu(norm(skips[-1]), SLOPE)
-        x = skips.pop()  # the last level's own normalisation is stored and not used
+        x = skips.pop()
         for level, (convolution, norm) in enumerate(zip(self.up, self.up_norm, strict=True)):
             x = norm(F.relu(convolution(x)[..., 1:-2, 1:-2]))
             if level < 3:
