@@ -1,9 +1,13 @@
 """The adapter of asteroid; most of it in an environment that has the package."""
 
+import copy
 import importlib.util
+import pickle
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 import zoo
 from zoo.errors import MissingPackage, RecipeError, ReleaseError
@@ -37,6 +41,26 @@ def test_without_the_package_one_line_says_how_to_get_it():
         model()
 
 
+class OneLayer(nn.Conv1d):
+    """Stands for a network of asteroid."""
+
+    def __init__(self, sample_rate, n_src):
+        super().__init__(1, n_src, 1)
+
+
+def test_a_model_can_be_copied_and_pickled(monkeypatch):
+    package = ModuleType("asteroid")
+    package.models = SimpleNamespace(DPTNet=OneLayer)
+    package.losses = SimpleNamespace(singlesrc_mse=lambda a, b: (a - b).square().mean(-1))
+    monkeypatch.setattr("zoo.compat.asteroid.load", lambda: package)
+    found = zoo.create("asteroid", model_name="DPTNet", criterion="mse")
+    references = torch.randn(2, 4, 1, 5000)
+    known = torch.ones(2, 4, dtype=torch.bool)
+    loss = found.loss(references.sum(1), references, known)["loss"]
+    for again in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        torch.testing.assert_close(again.loss(references.sum(1), references, known)["loss"], loss)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"name": "DCUNet", "sources": ["a", "b", "c"]}, "gives one source, so it is for two, not 3"),
@@ -62,6 +86,15 @@ def test_every_class_separates_and_takes_a_step(name):
     losses = found.loss(references.sum(1), references, torch.ones(2, 2, dtype=torch.bool))
     assert losses["loss"].isfinite()
     losses["loss"].backward()
+    learning = [p for p in found.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in learning)  # or processes of a run wait for it
+
+
+@needs_asteroid
+def test_without_skips_the_last_block_of_conv_tasnet_learns_as_well():
+    arguments = {**SMALL["ConvTasNet"], "skip_chan": 0}
+    found = zoo.create("asteroid", sample_rate=8000, model_args=arguments)
+    assert all(p.requires_grad for p in found.network.masker.parameters())
 
 
 @needs_asteroid

@@ -95,15 +95,14 @@ class AsteroidModel(Separator):
             arguments = {"architecture": "DCUNet-10", "fix_length_mode": "pad", **arguments}
         else:
             arguments["n_src"] = len(self.sources)
-        self._package: Any = asteroid.load()
-        cls = getattr(self._package.models, model_name)
+        cls = getattr(asteroid.load().models, model_name)
         try:
             self.network: nn.Module = cls(**arguments)
         except TypeError as error:
             raise RecipeError(f"model_args of {model_name}: {error}.") from error
-        if model_name == "ConvTasNet":  # the last block adds to nothing
-            last = len(self.network.masker.TCN) - 1
-            self.unused = (f"network.masker.TCN.{last}.res_conv.*",)
+        if model_name == "ConvTasNet" and self.network.masker.skip_chan:
+            # All but the skip of the last block is lost; strategy ddp would wait for its gradient.
+            self.network.masker.TCN[-1].res_conv.requires_grad_(False)
 
     @property
     def segment(self) -> int:
@@ -122,7 +121,8 @@ class AsteroidModel(Separator):
 
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Asteroid's loss of each source, over the channels in which it sounds."""
-        single = getattr(self._package.losses, f"singlesrc_{self.criterion}")
+        # Looked up here: a model that holds a package can neither be copied nor pickled.
+        single = getattr(asteroid.load().losses, f"singlesrc_{self.criterion}")
         estimates = self(mixture)
         parts = {}
         for j, source in enumerate(self.sources):
