@@ -127,10 +127,11 @@ def test_an_odd_width_is_refused():
 
 def test_a_file_of_open_unmix_fits():
     network = RecurrentNetwork(1, 33, 33, 8, 3)
-    state = {**network.state_dict(), "stft.window": torch.ones(4), "sample_rate": torch.tensor(1.0)}
+    others = {"stft.window": torch.ones(4), "sample_rate": torch.tensor(1.0), "x": torch.ones(2)}
+    state = {**network.state_dict(), **others}
     RecurrentNetwork(1, 33, 33, 8, 3).load_state_dict(from_open_unmix(state))
     del state["fc2.weight"]
-    with pytest.raises(ReleaseError, match=r"no Open-Unmix file: fc2\.weight"):
+    with pytest.raises(ReleaseError, match=r"no Open-Unmix file: fc2\.weight missing"):
         from_open_unmix(state)
 
 
@@ -157,3 +158,7 @@ def test_a_file_of_x_umx_fits():
     assert torch.equal(again.networks["vocals"].fc1.weight, model.networks["vocals"].fc1.weight)
     with pytest.raises(ReleaseError, match="no X-UMX of"):
         from_x_umx(x_umx_file(model), model.sources[:-1])
+    state = x_umx_file(model)
+    del state["layer_dec.bass.dec.3.weight"]
+    with pytest.raises(ReleaseError, match=r"fc3\.weight missing"):
+        from_x_umx(state, model.sources)

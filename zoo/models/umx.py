@@ -34,6 +34,9 @@ Departures from the papers
       published program filters stretches of 300 frames, with another regulariser.
     * The networks of several sources are trained side by side, each on its own loss, where the
       published program trains one after the other.
+    * A signal counts as zero beyond its ends; the published program reflects it there.
+    * The input is normalised by statistics of the first 32 batches of examples, augmented as they
+      are, not of the training mixtures.
 
 Inferred or unconfirmed
     * X-UMX, loss of sums: magnitudes of sources are added and compared with the added magnitudes of
@@ -268,21 +271,20 @@ def weighted_sdr(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor
 
 # ----------------------------------------------------------------- published weights
 
-_EXTRA = ("stft.window", "transform.0.window", "sample_rate")  # of older files
-
 
 def from_open_unmix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of a `RecurrentNetwork` from a published file of one source.
 
+    Others are left out: older files hold a window and the sample rate.
+
     Raises:
-        ReleaseError: one is missing, or an unknown one is there.
+        ReleaseError: one is missing.
     """
-    found = {key: value for key, value in state.items() if key not in _EXTRA}
-    wanted = set(RecurrentNetwork(1, 2, 2, 2, _n_layers(found)).state_dict())
-    if wanted != set(found):
-        odd = sorted(wanted ^ set(found))
-        raise ReleaseError(f"this is no Open-Unmix file: {', '.join(odd[:4])} missing or unknown.")
-    return found
+    wanted = RecurrentNetwork(1, 2, 2, 2, _n_layers(state)).state_dict()
+    missing = [key for key in wanted if key not in state]
+    if missing:
+        raise ReleaseError(f"this is no Open-Unmix file: {', '.join(missing[:4])} missing.")
+    return {key: state[key] for key in wanted}
 
 
 def from_x_umx(state: Mapping[str, Tensor], sources: Sequence[str]) -> dict[str, Tensor]:
@@ -293,11 +295,11 @@ def from_x_umx(state: Mapping[str, Tensor], sources: Sequence[str]) -> dict[str,
         sources: that it must hold.
 
     Raises:
-        ReleaseError: a tensor is missing, or an unknown one is there.
+        ReleaseError: a tensor is missing, or one is there of another kind of model or source.
     """
     dense = {"enc.0": "fc1", "enc.1": "bn1", "dec.0": "fc2", "dec.1": "bn2", "dec.3": "fc3",
              "dec.4": "bn3"}  # fmt: skip
-    found = {}
+    states: dict[str, dict[str, Tensor]] = {source: {} for source in sources}
     for key, value in state.items():
         match key.split("."):
             case ["mean_scale", name]:
@@ -310,15 +312,14 @@ def from_x_umx(state: Mapping[str, Tensor], sources: Sequence[str]) -> dict[str,
                 continue  # windows
             case _:
                 raise ReleaseError(f"this is no X-UMX file: it holds {key!r}.")
-        if place not in sources:
+        if place not in states:
             raise ReleaseError(f"this is no X-UMX of {', '.join(sources)}: it has {key!r}.")
-        found[f"networks.{place}.{own}"] = value
-    for source in sources:
-        prefix = f"networks.{source}."
-        from_open_unmix(
-            {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-        )
-    return found
+        states[place][own] = value
+    return {
+        f"networks.{source}.{key}": value
+        for source, own_state in states.items()
+        for key, value in from_open_unmix(own_state).items()
+    }
 
 
 def _n_layers(state: Mapping[str, Tensor]) -> int:
