@@ -17,12 +17,16 @@ Out: estimates ``(B, J, C, T)``.   Inside: ``(N, B, K)``, frame after frame.
 
 Loss: mean squared error of magnitudes.  A multichannel Wiener filter joins the sources.
 
+Departures from the paper
+    * The Wiener filter's covariances are those of a chunk, or of the song (``covariance="song"``).
+
 Inferred or unconfirmed
     * Sizes: 500 cells per direction and bins up to 16 kHz match a count of 30.03 millions that is
       recalled from a later paper; that the network is stereo, has one BLSTM per source and learned
-      from DSD100 alone is documented for the system that was sent to SiSEC 2016.
-    * Adam at 1e-3, its plateau, sequences of six seconds, dropout of 0.4 and the clipping of
-      gradients are borrowed from Open-Unmix.
+      from DSD100 alone is documented for the system that was sent to SiSEC 2016, three layers of
+      500 cells and the STFT 4096 / 1024 for that of 2018.
+    * Adam at 1e-3, its plateau, sequences of six seconds and dropout of 0.4 are borrowed from
+      Open-Unmix; the loss and the recipe's clipping of gradients are ours.
     * Bins are standardised by the mixtures of the training, and the output is brought back by the
       same numbers.
 """
