@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from lightning.pytorch import Trainer
 
 import zoo
 from zoo.cli import main
+from zoo.data.module import SeparationData
 from zoo.dsp.wiener import wiener
 from zoo.errors import RecipeError
 from zoo.models.blend import Blend, fitted, of
+from zoo.streaming import separate_tensor
 
 PAIR = {"sources": ["vocals", "accompaniment"], "sample_rate": 8000, "channels": 2}
 FNN = {"n_fft": 128, "hop": 64, "n_neighbours": 1, "n_layers": 1, "segment_frames": 16}
@@ -68,12 +71,84 @@ def test_a_member_on_another_grid_is_brought_to_that_of_the_first():
     torch.testing.assert_close(model(mixture), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_papers_blend_is_a_quarter_fnn():
+def test_the_papers_blend_is_a_quarter_fnn(monkeypatch):
     with torch.device("meta"):
         model = zoo.create("blend")
     assert list(model.members) == ["fnn", "blstm"]
     grids = {(m.stft.n_fft, m.stft.hop) for m in model.members.values()}
     assert grids == {(4096, 1024)}
+    monkeypatch.setattr("zoo.models.blend.PAPER", MEMBERS)
+    assert blend(None).weights.tolist() == [[0.25, 0.75]] * 2
+
+
+# ----------------------------------------------------------------- chunks
+
+
+SONG = {"covariance": "song"}
+OTHER = {**FNN, "n_fft": 256, "hop": 128}
+NUG = {"n_fft": 128, "hop": 64, "n_components": 9, "hidden": [8], **SONG}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("members", "arguments"),
+    [
+        ([("fnn", {**FNN, **SONG})], {"domain": "waveform"}),
+        ([("fnn", {**FNN, **SONG}), ("fnn", {**OTHER, **SONG}), ("nug", NUG)],
+         {"domain": "waveform"}),
+        ([("fnn", FNN), ("fnn", FNN)], SONG),
+        ([("fnn", FNN), ("fnn", OTHER)], SONG),
+        ([("fnn", FNN), ("fnn", OTHER)], {"wiener_iterations": 0}),
+    ],
+)  # fmt: skip
+def test_in_chunks_the_song_is_what_it_is_at_once(members, arguments):
+    named = {
+        f"m{k}": {"architecture": architecture, "arguments": own}
+        for k, (architecture, own) in enumerate(members)
+    }
+    model = blend(named, **arguments)
+    mixture = 0.1 * torch.randn(1, 2, 9001)
+    mixture[..., 4000:] *= torch.tensor([[1.0], [-0.3]])  # sources elsewhere than before
+    chunked = separate_tensor(model, mixture, 0.2)
+    torch.testing.assert_close(chunked, model(mixture), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"covariance": "piece"}, {"wiener_reg": "none"}])
+def test_a_filter_that_is_not_known_is_told(wrong):
+    with pytest.raises(RecipeError, match="one of"):
+        blend(**wrong)
+
+
+@torch.inference_mode()
+def test_the_filter_has_the_regulariser_that_it_is_asked_to_have():
+    one = zoo.create("fnn", **PAIR, **FNN, wiener_reg="norbert").eval()
+    model = of({"one": one}, domain="magnitude", wiener_reg="norbert")
+    mixture = 0.001 * torch.randn(1, 2, 2000)
+    torch.testing.assert_close(model(mixture), one(mixture))
+    assert model.context is None  # the rule looks at the loudest bin of a chunk
+
+
+# ----------------------------------------------------------------- training
+
+
+def test_members_of_a_blend_prepare_themselves(tmp_path):
+    growing = {**FNN, "n_layers": 3, "growth_epochs": 1}
+    members = {**MEMBERS, "fnn": {"architecture": "fnn", "arguments": growing}}
+    model = blend(members)
+    songs = {"n_train": 1, "n_valid": 1, "n_test": 0, "seconds": 2}
+    data = SeparationData("generated", arguments=songs, batch_size=4, examples_per_epoch=8)
+    trainer = Trainer(
+        max_epochs=2, limit_val_batches=0, default_root_dir=tmp_path, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    fnn, blstm = model.members.values()
+    assert bool(fnn.features.components.is_measured)
+    assert [int(network.n_active) for network in fnn.networks.values()] == [2, 2]
+    waiting = [p for network in fnn.networks.values() for p in network.waiting()]
+    assert waiting and not any(p in trainer.optimizers[0].state for p in waiting)
+    for network in blstm.networks.values():
+        assert bool((network.std != 1).all()) and bool(network.mean.any())
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,21 @@ members).  Weights are one for each member, or one for each source and member; `
 that are best on given songs.
 
 Departures from the paper
-    * Any members and weights; the paper blends FNN and BLSTM, 0.25 and 0.75.
+    * Any members and weights; the paper blends FNN and BLSTM.
     * A member on another grid than the first is brought there by way of a signal with the mixture's
       phase.
+    * The filter's covariances are those of a chunk, or of the song (``covariance="song"``).
     * Members that are trained inside a blend learn side by side, each by its own loss.
 
 Inferred or unconfirmed
-    * 0.25 is recalled; that the blend comes before the filter is documented.
+    * The weights 0.25 and 0.75 are recalled; that the blend comes before the filter is documented.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from tempfile import TemporaryFile
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -36,10 +38,10 @@ from torch import Tensor, nn
 
 from zoo import catalog
 from zoo.dsp.stft import STFT
-from zoo.dsp.wiener import wiener
-from zoo.errors import RecipeError, check_choice
+from zoo.dsp.wiener import initial_estimates, spatial_covariances, spatial_statistics, wiener
+from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models import TABLE
-from zoo.models.targets import TargetNetworks
+from zoo.models.targets import TargetNetworks, song_covariances
 from zoo.separator import Separator, State
 
 Weights = Mapping[str, Any]  # member -> weight, or source -> member -> weight
@@ -48,7 +50,7 @@ PAPER: dict[str, Any] = {  # on BLSTM's grid
     "fnn": {"architecture": "fnn", "arguments": {"n_fft": 4096}},
     "blstm": {"architecture": "blstm"},
 }
-PAPER_WEIGHTS = {"fnn": 0.25, "blstm": 0.75}
+PAPER_WEIGHTS = {"fnn": 0.25, "blstm": 0.75}  # recalled
 
 
 class Blend(Separator):
@@ -62,7 +64,8 @@ class Blend(Separator):
         members: name -> ``architecture``, of the catalog, and ``arguments``; None: the paper's.
         weights: name -> weight, or source -> name -> weight; None: equal ones, or the paper's.
         domain: ``"magnitude"`` or ``"waveform"``.
-        wiener_iterations: of the filter after a blend of magnitudes.
+        wiener_iterations, wiener_reg, covariance: of the filter after a blend of magnitudes, see
+            `zoo.models.targets.TargetNetworks`.
     """
 
     channels: int
@@ -78,8 +81,13 @@ class Blend(Separator):
         weights: Weights | None = None,
         domain: Literal["magnitude", "waveform"] = "magnitude",
         wiener_iterations: int = 1,
+        wiener_reg: Literal["relative", "norbert", "pinv"] = "relative",
+        covariance: Literal["chunk", "song"] = "chunk",
     ) -> None:
         check_choice("domain", domain, ("magnitude", "waveform"))
+        check_least(0, wiener_iterations=wiener_iterations)
+        check_choice("wiener_reg", wiener_reg, ("relative", "norbert", "pinv"))
+        check_choice("covariance", covariance, ("chunk", "song"))
         if members is None:
             members, weights = PAPER, weights or PAPER_WEIGHTS
         if not members:
@@ -96,7 +104,8 @@ class Blend(Separator):
                     "domain 'waveform'."
                 )
         self.members = nn.ModuleDict(built)
-        self.domain, self.wiener_iterations = domain, wiener_iterations
+        self.domain, self.covariance = domain, covariance
+        self.wiener_iterations, self.wiener_reg = wiener_iterations, wiener_reg
         self.register_buffer("weights", _table(weights, list(built), self.sources))
 
     weights: Tensor
@@ -118,42 +127,92 @@ class Blend(Separator):
     @property
     def context(self) -> int | None:
         """The longest of the members'; None where one of them, or the filter, has none."""
-        reaches = [member.context for member in self._list]
-        if None in reaches or (self._filters and self.channels > 1):
+        changes = self.wiener_reg != "relative" or (self.channels > 1 and not self.surveys)
+        if self.domain == "magnitude" and self.wiener_iterations and changes:
             return None
-        return max(reach for reach in reaches if reach is not None) + self._window
+        reaches = [self._reach(member) for member in self._list]
+        known = [reach for reach in reaches if reach is not None]
+        return max(known) if len(known) == len(reaches) else None
 
-    @property
-    def _filters(self) -> bool:
-        return self.domain == "magnitude" and self.wiener_iterations > 0
-
-    @property
-    def _window(self) -> int:
+    def _reach(self, member: Separator) -> int | None:
+        """Samples on each side that what is taken of a member depends on."""
         if self.domain == "waveform":
-            return 0
-        return max(m.stft.n_fft for m in self._list if isinstance(m, TargetNetworks))
+            return member.context
+        assert isinstance(member, TargetNetworks)
+        if member.context_frames is None:
+            return None
+        # the windows of its own grid, and of the first member's, to which it is brought
+        return member.context_frames * member.stft.hop + member.stft.n_fft + self._grid.n_fft
+
+    @property
+    def surveys(self) -> bool:
+        """Whether a member, or the filter, has to see the whole song first."""
+        if self.domain == "waveform":
+            return any(member.surveys for member in self._list)
+        return bool(self.wiener_iterations) and self.channels > 1 and self.covariance == "song"
 
     def forward(self, mixture: Tensor, state: State = None) -> Tensor:
         """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``."""
-        weights = self.weights.to(mixture.dtype)
         if self.domain == "waveform":
-            return torch.einsum("jk,kbjct->bjct", weights, self.separately(mixture))
-        stft = self._grid
-        spectrum = stft(mixture)
-        found = torch.stack([self._magnitudes(member, mixture) for member in self._list])
-        blended = torch.einsum("jk,kbjcfn->bjcfn", weights, found)
-        estimates = wiener(blended, spectrum, iterations=self.wiener_iterations)
-        signals: Tensor = stft.inverse(estimates, mixture.shape[-1])
+            weights = self.weights.to(mixture.dtype)
+            return torch.einsum("jk,kbjct->bjct", weights, self.separately(mixture, state))
+        spectrum, magnitudes = self._grid(mixture), self.magnitudes(mixture)
+        covariances = state["covariances"] if state else None
+        if covariances is None and self.surveys:
+            initial = initial_estimates(magnitudes, spectrum)
+            covariances = spatial_covariances(*spatial_statistics(initial))
+        estimates = wiener(
+            magnitudes,
+            spectrum,
+            iterations=self.wiener_iterations,
+            reg=self.wiener_reg,
+            covariances=covariances,
+        )
+        signals: Tensor = self._grid.inverse(estimates, mixture.shape[-1])
         return signals
 
-    def separately(self, mixture: Tensor) -> Tensor:
+    def survey(self, chunks: Iterable[tuple[Tensor, slice]]) -> State:
+        """The covariances of a blend of magnitudes; of waveforms, what each member finds."""
+        if self.domain == "magnitude":
+            return {"covariances": song_covariances(chunks, self._grid, self._initial)}
+        with TemporaryFile() as file:  # each member wants the song, which can be read but once
+            keeps = []
+            for mixture, keep in chunks:
+                np.save(file, mixture.cpu().numpy())
+                keeps.append(keep)
+
+            def again() -> Iterator[tuple[Tensor, slice]]:
+                file.seek(0)
+                for keep in keeps:
+                    yield torch.from_numpy(np.load(file)).to(self.device), keep
+
+            return {
+                f"{name}.{key}": value
+                for name, member in zip(self.members, self._list, strict=True)
+                if member.surveys
+                for key, value in (member.survey(again()) or {}).items()
+            }
+
+    def separately(self, mixture: Tensor, state: State = None) -> Tensor:
         """What each member gives, ``(K, B, J, C, T)``, in the order of the blend's sources."""
-        return torch.stack(
-            [
-                member(mixture)[:, [member.sources.index(source) for source in self.sources]]
-                for member in self._list
-            ]
-        )
+        found = []
+        for name, member in zip(self.members, self._list, strict=True):
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in (state or {}).items()
+                if key.startswith(f"{name}.")
+            }
+            estimates = member(mixture, own or None)
+            found.append(estimates[:, [member.sources.index(source) for source in self.sources]])
+        return torch.stack(found)
+
+    def magnitudes(self, mixture: Tensor) -> Tensor:
+        """The mean of the members' magnitudes ``(B, J, C, F, N)``, of a mixture ``(B, C, T)``."""
+        found = torch.stack([self._magnitudes(member, mixture) for member in self._list])
+        return torch.einsum("jk,kbjcfn->bjcfn", self.weights.to(mixture.dtype), found)
+
+    def _initial(self, mixture: Tensor) -> Tensor:
+        return initial_estimates(self.magnitudes(mixture), self._grid(mixture))
 
     @property
     def _grid(self) -> STFT:
@@ -187,6 +246,27 @@ class Blend(Separator):
             parts[name] = found["loss"]
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
+    # Lightning calls the hooks of the outermost module alone.
+
+    def on_fit_start(self) -> None:
+        """The members prepare themselves."""
+        for member in self._list:
+            member.trainer = self.trainer
+            member.on_fit_start()
+
+    def on_train_start(self) -> None:  # noqa: D102
+        super().on_train_start()
+        for member in self._list:
+            member.on_train_start()
+
+    def on_train_epoch_start(self) -> None:  # noqa: D102
+        for member in self._list:
+            member.on_train_epoch_start()
+
+    def on_after_backward(self) -> None:  # noqa: D102
+        for member in self._list:
+            member.on_after_backward()
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam at 1e-3."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
@@ -196,6 +276,9 @@ def of(
     models: Mapping[str, Separator],
     weights: Weights | None = None,
     domain: Literal["magnitude", "waveform"] = "waveform",
+    wiener_iterations: int = 1,
+    wiener_reg: Literal["relative", "norbert", "pinv"] = "relative",
+    covariance: Literal["chunk", "song"] = "chunk",
 ) -> Blend:
     """A blend of models that are there, with their weights.
 
@@ -203,6 +286,9 @@ def of(
         models: name, without dots -> model.
         weights: see `Blend`.
         domain: see `Blend`.
+        wiener_iterations: of the filter after a blend of magnitudes.
+        wiener_reg: of that filter.
+        covariance: of that filter.
 
     Raises:
         RecipeError: the models disagree in sources, rate or channels.
@@ -214,7 +300,10 @@ def of(
         for name, model in named.items()
     }
     assert first.sample_rate is not None and first.channels is not None
-    blend = Blend(first.sources, first.sample_rate, first.channels, members, weights, domain)
+    blend = Blend(
+        first.sources, first.sample_rate, first.channels, members, weights, domain,
+        wiener_iterations, wiener_reg, covariance,
+    )  # fmt: skip
     for name, model in named.items():
         blend.members[name].load_state_dict(model.state_dict())
     return blend.eval()

@@ -7,7 +7,7 @@ filter makes estimates that fit together of what they give.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -114,7 +114,8 @@ class TargetNetworks(Separator):
         magnitudes = self.magnitudes(spectrum)
         covariances = state["covariances"] if state else None
         if covariances is None and self.surveys:
-            covariances = spatial_covariances(*self._statistics(magnitudes, spectrum))
+            initial = self._initial(magnitudes, spectrum)
+            covariances = spatial_covariances(*spatial_statistics(initial))
         estimates = wiener(
             magnitudes,
             spectrum,
@@ -131,21 +132,15 @@ class TargetNetworks(Separator):
 
     def survey(self, chunks: Iterable[tuple[Tensor, slice]]) -> State:
         """The spatial covariances ``(B, J, F, C, C)`` of each source over the whole song."""
-        hop = self.stft.hop
-        totals: tuple[Tensor, Tensor] | None = None
-        for mixture, keep in chunks:
-            spectrum = self.stft(mixture)
-            ends = keep.stop >= mixture.shape[-1]
-            frames = slice(-(-keep.start // hop), None if ends else -(-keep.stop // hop))
-            part = self._statistics(self.magnitudes(spectrum)[..., frames], spectrum[..., frames])
-            totals = part if totals is None else (totals[0] + part[0], totals[1] + part[1])
-        assert totals is not None
-        return {"covariances": spatial_covariances(*totals)}
 
-    def _statistics(self, magnitudes: Tensor, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """What the covariances of a song are made of, summed over some of its frames."""
-        residual = self._has_residual
-        return spatial_statistics(initial_estimates(magnitudes, spectrum, residual=residual))
+        def initial(mixture: Tensor) -> Tensor:
+            spectrum = self.stft(mixture)
+            return self._initial(self.magnitudes(spectrum), spectrum)
+
+        return {"covariances": song_covariances(chunks, self.stft, initial)}
+
+    def _initial(self, magnitudes: Tensor, spectrum: Tensor) -> Tensor:
+        return initial_estimates(magnitudes, spectrum, residual=self._has_residual)
 
     def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Squared error between the magnitudes of estimates and references.
@@ -181,3 +176,23 @@ class TargetNetworks(Separator):
             f"only {', '.join(targets)} computed: the Wiener filter weighs against all the rest as "
             "one source, so the result differs a little from that of the whole model"
         )
+
+
+def song_covariances(
+    chunks: Iterable[tuple[Tensor, slice]], stft: STFT, initial: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The spatial covariances ``(B, J, F, C, C)`` of each source over a whole song.
+
+    Args:
+        chunks: of the song, as `Separator.survey` has them.
+        stft: of the estimates.
+        initial: mixtures ``(B, C, n)`` -> estimates ``(B, J, C, F, N)`` before the Wiener filter.
+    """
+    totals: tuple[Tensor, Tensor] | None = None
+    for mixture, keep in chunks:
+        ends = keep.stop >= mixture.shape[-1]
+        frames = slice(-(-keep.start // stft.hop), None if ends else -(-keep.stop // stft.hop))
+        part = spatial_statistics(initial(mixture)[..., frames])
+        totals = part if totals is None else (totals[0] + part[0], totals[1] + part[1])
+    assert totals is not None
+    return spatial_covariances(*totals)
