@@ -702,7 +702,9 @@ def test_a_file_in_place_of_the_output_and_a_split_without_tracks_are_told(root,
     (tmp_path / "out").write_text("mine")
     with pytest.raises(ZooError, match="is a file; name a folder"):
         run("mixture", root, tmp_path)
-    with pytest.raises(DatasetError, match="has no valid tracks; it has test tracks, which --split takes"):
+    with pytest.raises(
+        DatasetError, match="has no valid tracks; it has test tracks, which --split takes"
+    ):
         run("mixture", root, tmp_path, output=tmp_path / "other", split="valid")
 
 

@@ -50,8 +50,9 @@ def open_dataset(id: str, root: str | Path | None = None, **arguments: Any) -> D
     elif root is not None:
         arguments["root"] = Path(root)
     known = inspect.signature(kind).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
     for argument in arguments:
-        if argument not in known:
+        if argument not in known and not takes_any:
             hint = near(argument, known) or f" It has {', '.join(known)}."
             raise DatasetError(f"data set {id!r} has no argument {argument!r}.{hint}")
     try:

@@ -71,8 +71,10 @@ def write(boards: Sequence[Board], path: str | os.PathLike[str]) -> list[Path]:
     folder = Path(path)
     written, sections = [], []
     # Names are text, not formulae; text stays text, so that it can be searched and read aloud.
-    settings = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "zoo"}
-    with rc_context(settings), warnings.catch_warnings():
+    with (
+        rc_context({"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "zoo"}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # its font lacks some script
         for board in boards:
             drawn = []

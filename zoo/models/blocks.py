@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.errors import check_least
+from zoo.separator import SHORTEST_S, Separator, State, mean_losses
+
+EPS = 1e-5  # of full scale: what is divided by is no smaller
 ROWS_AT_ONCE = 1024  # features with neighbours are many times as large as the spectrum
 
 
@@ -75,3 +80,54 @@ class PrincipalComponents(nn.Module):
         self.components[: len(components)] = components.to(self.components)
         self.mean.copy_(mean)
         self.is_measured.fill_(True)
+
+
+class HybridSeparator(Separator):
+    """What Hybrid Demucs and its descendants have in common; each sets its ``network``.
+
+    Args:
+        sources: names, in the order of the estimates.
+        sample_rate: in Hz.
+        channels: of the audio.
+        n_fft: STFT window in samples; what is shorter is filled up to it.
+        segment_s: of a training example, in seconds.
+    """
+
+    channels: int
+    network: nn.Module
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        sample_rate: int,
+        channels: int,
+        n_fft: int,
+        segment_s: float,
+    ) -> None:
+        super().__init__(sources, sample_rate, channels)
+        check_least(SHORTEST_S, segment_s=segment_s)
+        self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
+
+    @property
+    def segment(self) -> int:
+        """Samples of a training example."""
+        return self._segment
+
+    def forward(self, mixture: Tensor, state: State = None) -> Tensor:
+        """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``, made alike loud inside."""
+        mono = mixture.mean(1, keepdim=True)
+        mean, std = mono.mean(-1, keepdim=True), mono.std(-1, keepdim=True, correction=0) + EPS
+        n_samples = mixture.shape[-1]
+        padded = F.pad((mixture - mean) / std, (0, max(0, self.n_fft - n_samples)))
+        found: Tensor = self.network(padded)[..., :n_samples]
+        # What all sources have in common, a constant, is shared out.
+        return found * std[:, None] + mean[:, None] / len(self.sources)
+
+    def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """Mean absolute error of waveforms."""
+        errors = (self(mixture) - references).abs().mean((2, 3))
+        return mean_losses(errors, known, self.sources)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam at 3e-4."""
+        return torch.optim.Adam(self.parameters(), lr=3e-4)

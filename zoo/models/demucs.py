@@ -21,20 +21,13 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from zoo.compat import torchaudio
 from zoo.errors import MissingPackage, RecipeError, check_least
 from zoo.models import TABLE
-from zoo.separator import SHORTEST_S, Separator, State, mean_losses
-
-EPS = 1e-5  # of full scale: what is divided by is no smaller
+from zoo.models.blocks import HybridSeparator
 
 
-class HTDemucs(Separator):
+class HTDemucs(HybridSeparator):
     """demucs's ``HTDemucs``.
 
     Args:
@@ -51,7 +44,6 @@ class HTDemucs(Separator):
         segment_s: of a training example, in seconds.
     """
 
-    channels: int
     architecture = "htdemucs"
     tiny: ClassVar = TABLE["htdemucs"]["tiny"]
 
@@ -69,12 +61,11 @@ class HTDemucs(Separator):
         network: Mapping[str, Any] | None = None,
         segment_s: float = 7.8,
     ) -> None:
-        super().__init__(sources, sample_rate, channels)
+        super().__init__(sources, sample_rate, channels, n_fft, segment_s)
         self.save_hyperparameters()
         check_least(1, depth=depth, n_layers=n_layers, n_heads=n_heads)
         check_least(8, width=width)  # what a residual branch divides it by
         check_least(0, bottom_width=bottom_width)
-        check_least(SHORTEST_S, segment_s=segment_s)
         more = dict(network or {})
         n_attended = bottom_width or width * more.get("growth", 2) ** (depth - 1)
         if n_attended % n_heads or n_attended % 4:
@@ -89,36 +80,11 @@ class HTDemucs(Separator):
         torchaudio.load()  # which demucs imports
         from demucs.htdemucs import HTDemucs as Network
 
-        self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
         try:
-            self.network: nn.Module = Network(
+            self.network = Network(
                 list(self.sources), channels, width, nfft=n_fft, depth=depth,
                 bottom_channels=bottom_width, t_layers=n_layers, t_heads=n_heads,
                 samplerate=sample_rate, segment=segment_s, use_train_segment=False, **more,
             )  # fmt: skip
         except (TypeError, ValueError, AssertionError) as error:
             raise RecipeError(f"demucs's HTDemucs takes no such arguments: {error}") from error
-
-    @property
-    def segment(self) -> int:
-        """Samples of a training example."""
-        return self._segment
-
-    def forward(self, mixture: Tensor, state: State = None) -> Tensor:
-        """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``, made alike loud inside."""
-        mono = mixture.mean(1, keepdim=True)
-        mean, std = mono.mean(-1, keepdim=True), mono.std(-1, keepdim=True, correction=0) + EPS
-        n_samples = mixture.shape[-1]
-        padded = F.pad((mixture - mean) / std, (0, max(0, self.n_fft - n_samples)))
-        found: Any = self.network(padded)[..., :n_samples]
-        estimates: Tensor = found * std[:, None] + mean[:, None] / len(self.sources)
-        return estimates
-
-    def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Mean absolute error of waveforms."""
-        errors = (self(mixture) - references).abs().mean((2, 3))
-        return mean_losses(errors, known, self.sources)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam at 3e-4."""
-        return torch.optim.Adam(self.parameters(), lr=3e-4)

@@ -30,18 +30,18 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.compat import torchaudio
 from zoo.errors import RecipeError, check_least
 from zoo.models import TABLE
+from zoo.models.blocks import HybridSeparator
 from zoo.separator import SHORTEST_S, Separator, State, mean_losses
 
-EPS = 1e-5  # of full scale: what is divided by is no smaller
+EPS = 1e-5  # energy: of what is silent
 SOFT = 1e-3  # of the mixture's energy, beside the error's: -30 dB count as nothing
 
 
-class HybridDemucs(Separator):
+class HybridDemucs(HybridSeparator):
     """torchaudio's ``HDemucs``.
 
     Args:
@@ -54,7 +54,6 @@ class HybridDemucs(Separator):
         segment_s: of a training example, in seconds.
     """
 
-    channels: int
     architecture = "hdemucs"
     tiny: ClassVar = TABLE["hdemucs"]["tiny"]
 
@@ -68,15 +67,13 @@ class HybridDemucs(Separator):
         depth: int = 6,
         segment_s: float = 10.0,
     ) -> None:
-        super().__init__(sources, sample_rate, channels)
+        super().__init__(sources, sample_rate, channels, n_fft, segment_s)
         self.save_hyperparameters()
         check_least(1, width=width, depth=depth)
-        check_least(SHORTEST_S, segment_s=segment_s)
-        self.n_fft, self._segment = n_fft, round(segment_s * sample_rate)
         models: Any = torchaudio.load().models
         middle = {"dconv_attn": depth - 2, "dconv_lstm": depth - 2}
         try:
-            self.network: nn.Module = models.HDemucs(
+            self.network = models.HDemucs(
                 list(self.sources), channels, width, nfft=n_fft, depth=depth, **middle
             )
         except ValueError as error:
@@ -84,30 +81,6 @@ class HybridDemucs(Separator):
                 f"torchaudio's HDemucs cannot have width {width}, depth {depth} and n_fft {n_fft}: "
                 f"{error}"
             ) from error
-
-    @property
-    def segment(self) -> int:
-        """Samples of a training example."""
-        return self._segment
-
-    def forward(self, mixture: Tensor, state: State = None) -> Tensor:
-        """Estimates ``(B, J, C, T)`` of a mixture ``(B, C, T)``, made alike loud inside."""
-        mono = mixture.mean(1, keepdim=True)
-        mean, std = mono.mean(-1, keepdim=True), mono.std(-1, keepdim=True, correction=0) + EPS
-        n_samples = mixture.shape[-1]
-        padded = F.pad((mixture - mean) / std, (0, max(0, self.n_fft - n_samples)))
-        found: Tensor = self.network(padded)[..., :n_samples]
-        # What all sources have in common, a constant, is shared out.
-        return found * std[:, None] + mean[:, None] / len(self.sources)
-
-    def loss(self, mixture: Tensor, references: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Mean absolute error of waveforms."""
-        errors = (self(mixture) - references).abs().mean((2, 3))
-        return mean_losses(errors, known, self.sources)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam at 3e-4."""
-        return torch.optim.Adam(self.parameters(), lr=3e-4)
 
 
 class ConvTasNet(Separator):
