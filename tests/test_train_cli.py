@@ -516,7 +516,9 @@ def test_scores_of_an_earlier_test_go_and_other_files_stay(work, monkeypatch):
     monkeypatch.setattr("zoo.data.folder.Folder.protocol", "mir1k")
     folder = Path("r/scores")
     folder.mkdir(parents=True)
-    (folder / "gone.json").write_text('{"targets": [], "zoo": {"protocol": "mir1k"}}')
+    frame = {"time": 0.0, "duration": 1.0, "metrics": {"SDR": 1.0}}
+    gone = {"targets": [{"name": "a", "frames": [frame]}], "zoo": {"protocol": "mir1k"}}
+    (folder / "gone.json").write_text(json.dumps(gone))
     others = {"museval.json": '{"targets": []}', "list.json": "[1]", "torn.json": "{", "a.txt": ""}
     for name, text in others.items():
         (folder / name).write_text(text)

@@ -20,7 +20,10 @@ def write_whole(path: Path, text: str) -> None:
     try:
         hidden.write_text(text, encoding="utf-8", newline="")
         hidden.replace(path)
-    except OSError as error:  # which names the hidden file
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # It names the hidden file.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):

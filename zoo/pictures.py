@@ -217,7 +217,10 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     try:
         figure.savefig(hidden)
         hidden.replace(target)
-    except OSError as error:  # which names the hidden file
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # It names the hidden file.
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         with suppress(OSError):
