@@ -201,7 +201,7 @@ def test_the_default_release_remixes(here, capsys):
         (["--gain", "vocal=3"], "no source 'vocal'"),
         (["--gain", "vocals"], "expected SOURCE=NUMBER"),
         (["--gain", "vocals=x"], "expected SOURCE=NUMBER"),
-        (["--gain", "vocals=nan"], "give a number of dB"),
+        (["--gain", "vocals=nan"], "give dB between -120 and 120"),
         (["--pan", "other=90"], "expected -45 (left) to 45"),
         (["--mute", "accompaniment", "--mute", "drums"], "beside it only vocals"),
         (["-o", "o.xyz"], "cannot be written"),

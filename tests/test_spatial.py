@@ -388,6 +388,12 @@ def test_duet_by_its_histogram_finds_pans_and_delays():
     assert [place["delay"] for place in found] == pytest.approx([4, -4], abs=1)
 
 
+def test_the_shares_of_a_histogram_are_shares():
+    model = zoo.create("duet", n_objects=6, locate="histogram")  # more than there are: near ones
+    found = model.separate(0.01 * torch.randn(2, 44100), 44100).info["locations"]
+    assert all(0 <= place["confidence"] <= 1 for place in found)
+
+
 @pytest.mark.parametrize("name", ["duet", "projet", "lgm", "ica", "ilrma"])
 def test_a_long_song_in_chunks_keeps_its_objects(name):
     images = song((20, 0), (65, 0), seconds=12)
@@ -441,6 +447,12 @@ def test_an_object_at_the_largest_delay_is_said():
         ({"max_delay": -1}, "max_delay -1"),
         ({"locations": [[100, 0]]}, "a pan of 0 to 90 degrees"),
         ({"locations": [[10, 0]], "n_objects": 2}, "n_objects 2, but 1 locations"),
+        ({"locations": [["a", 0]]}, r"location \['a', 0\]; expected \[pan, delay\]"),
+        ({"locations": [10]}, "location 10; expected"),
+        ({"locations": [[10, float("nan")]]}, "a delay of at most 2048 samples"),
+        ({"locations": [[10, 1e6]]}, "a delay of at most 2048 samples"),
+        ({"floor": 0.0}, "floor 0.0; expected a number above 0"),
+        ({"floor": float("inf")}, "floor inf"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, said):

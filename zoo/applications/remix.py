@@ -29,6 +29,7 @@ from zoo.streaming import FileSignal, Progress, Separation, Signal, TensorSignal
 
 RESIDUAL = "residual"
 WIDEST = 45.0  # degrees from the centre to a loudspeaker
+MOST_DB = 120.0  # of a gain
 _BLOCK = 1 << 16
 
 
@@ -85,8 +86,11 @@ class Changes:
         if self.pan and channels not in (None, 2):
             raise ZooError(f"the song has {channels} channel(s); only stereo can be panned.")
         for name, decibel in self.gain.items():
-            if not math.isfinite(decibel):
-                raise ZooError(f"gain {name}={decibel}; give a number of dB, or mute it.")
+            if not abs(decibel) <= MOST_DB:
+                raise ZooError(
+                    f"gain {name}={decibel:g}; give dB between -{MOST_DB:g} and {MOST_DB:g}, or "
+                    "mute it."
+                )
 
     def tracks(self, model: Separator) -> tuple[str, ...]:
         """The sources that have to be separated for this."""

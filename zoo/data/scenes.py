@@ -105,6 +105,12 @@ class Scenes(Dataset):
         given = dict(PRESETS[preset]) if preset in PRESETS else {}
         if preset is not None and not given:
             raise DatasetError(f"no preset {preset!r} of scenes; there is {', '.join(PRESETS)}.")
+        if scenes is not None and not isinstance(scenes, Mapping):
+            raise DatasetError(f"scenes are {scenes!r}; expected names with a layout each.")
+        if excerpt_s is not None and not (_is_number(excerpt_s) and excerpt_s > 0):
+            raise DatasetError(f"excerpt_s is {excerpt_s!r}; expected seconds above 0.")
+        if songs is not None and not (isinstance(songs, int) and songs > 0):
+            raise DatasetError(f"songs is {songs!r}; expected how many, 1 or more.")
         self.layouts = dict(scenes or given.get("scenes") or {"pan20": {"step": 20}})
         excerpt_s = excerpt_s or given.get("excerpt_s")
         songs = songs or given.get("songs")
@@ -276,12 +282,18 @@ def _positions(
         raise DatasetError(
             f"scene {name} has {', '.join(map(str, stray))}; a layout has {', '.join(_WORDS)}."
         )
+    if {"pans", "step"} <= layout.keys():
+        raise DatasetError(f"scene {name} has both pans and a step; give one.")
+    for key in ("step", "max_delay", "distance", "rt60"):
+        if key in layout and not (_is_number(layout[key]) and layout[key] >= 0):
+            raise DatasetError(f"scene {name}: {key} is {layout[key]!r}; give a number.")
     if "pair" in layout:
         pair = str(layout["pair"])
         if pair not in PAIRS:
             raise DatasetError(f"scene {name}: no pair {pair!r}; there are {', '.join(PAIRS)}.")
         azimuths = _numbers(name, layout, "azimuths", n, _spread(n))
-        distance = float(layout.get("distance", DISTANCE))
+        default = DISTANCE_ROOM if layout.get("room") else DISTANCE
+        distance = float(layout.get("distance", default))
         if distance <= 0.5:
             raise DatasetError(f"scene {name}: distance {distance}; expected more than 0.5 m.")
         return [heard(PAIRS[pair], azimuth, distance, rate) for azimuth in azimuths]
@@ -311,12 +323,19 @@ def _positions(
 def _numbers(
     name: str, layout: Mapping[str, Any], key: str, n: int, default: list[float]
 ) -> list[float]:
-    numbers = [float(x) for x in layout.get(key, default)]
+    given = layout.get(key, default)
+    if not isinstance(given, Sequence) or not all(map(_is_number, given)):
+        raise DatasetError(f"scene {name}: {key} are {given!r}; give a list of numbers.")
+    numbers = [float(x) for x in given]
     if len(numbers) != n:
         raise DatasetError(
             f"scene {name}: {len(numbers)} {key} for {n} sources; give one for each."
         )
     return numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _spread(n: int) -> list[float]:

@@ -167,8 +167,8 @@ class Histogram(Zones):
 
     def peaks(self, n_objects: int) -> Places:
         """The highest peaks, none of them close to a higher one."""
-        left = self.smooth()
-        total = left.sum() + EPS
+        smooth = self.smooth()
+        left, total = smooth, smooth.sum() + EPS
         found = []
         step = float(self.pans[1])
         for _ in range(n_objects):
@@ -177,7 +177,7 @@ class Histogram(Zones):
                 (self.delays - self.delays[k]).abs() <= APART[1]
             )
             near = near.to(left.device)
-            found.append((self.pans[i], self.delays[k], (left[near].sum() / total).cpu()))
+            found.append((self.pans[i], self.delays[k], (smooth[near].sum() / total).cpu()))
             left = torch.where(near, -1.0, left)
         places = (torch.stack(x).to(left.device) for x in zip(*found, strict=True))
         return Places(*places).sorted()

@@ -13,11 +13,12 @@ The two-by-two matrices are inverted in closed form, on four real fields: c11, c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from zoo.errors import check_least
+from zoo.errors import RecipeError, check_least
 from zoo.models.gaussian import Mixture, initial_powers, spatial
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
 
@@ -47,7 +48,8 @@ class LocalGaussian(SpatialSeparator):
         super().__init__(n_objects, max_delay, locations, n_fft, hop, reverberant)
         self.save_hyperparameters()
         check_least(1, n_iterations=n_iterations)
-        check_least(0, floor=floor)
+        if not 0 < floor < math.inf:
+            raise RecipeError(f"floor {floor}; expected a number above 0.")
         self.n_iterations, self.floor = n_iterations, floor
 
     def images(self, spectrum: Tensor, state: dict[str, Tensor]) -> Tensor:

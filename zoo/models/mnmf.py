@@ -18,12 +18,13 @@ right and for short reverberation; it is on by default for delays beyond 20 samp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from zoo.errors import check_least
+from zoo.errors import RecipeError, check_least
 from zoo.models.gaussian import LEAST, Mixture, initial_powers, spatial
 from zoo.models.spatial import HOP, N_FFT, SpatialSeparator
 
@@ -68,7 +69,8 @@ class LocatedNMF(SpatialSeparator):
         super().__init__(n_objects, max_delay, locations, n_fft, hop, reverberant)
         self.save_hyperparameters()
         check_least(1, n_components=n_components, n_iterations=n_iterations, n_restarts=n_restarts)
-        check_least(0, floor=floor)
+        if not 0 < floor < math.inf:
+            raise RecipeError(f"floor {floor}; expected a number above 0.")
         self.n_components, self.n_iterations, self.floor = n_components, n_iterations, floor
         self.adapts = max_delay > WIDE if update_covariances is None else update_covariances
         self.n_restarts, self.seed = n_restarts, seed

@@ -90,6 +90,8 @@ class Projet(SpatialSeparator):
         self.save_hyperparameters()
         check_choice("divergence", divergence, ("kl", "is", "cauchy", "beta"))
         check_choice("start", start, ("located", "random"))
+        if not math.isfinite(beta):
+            raise RecipeError(f"beta {beta}; expected a number.")
         check_least(1, n_iterations=n_iterations, n_learn=n_learn, n_restarts=n_restarts)
         if not 0 < alpha <= 2:
             raise RecipeError(f"alpha {alpha}; expected a number above 0 and at most 2.")

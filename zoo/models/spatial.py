@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, ClassVar, cast
 
 import torch
@@ -259,10 +260,13 @@ def _names(n_objects: int) -> tuple[str, ...]:
 def _checked(locations: Sequence[Sequence[float]], n_objects: int | None) -> int:
     """How many locations there are."""
     for place in locations:
-        if len(place) != 2 or not 0 <= place[0] <= 90:
+        is_pair = isinstance(place, Sequence) and len(place) == 2
+        is_number = is_pair and all(isinstance(x, Real) and math.isfinite(x) for x in place)
+        if not is_number or not 0 <= place[0] <= 90 or abs(place[1]) > N_FFT / 2:
+            told = list(place) if isinstance(place, Sequence) else place
             raise RecipeError(
-                f"location {list(place)}; expected [pan, delay], a pan of 0 to 90 degrees and a "
-                "delay in samples."
+                f"location {told}; expected [pan, delay], a pan of 0 to 90 degrees and a delay of "
+                f"at most {N_FFT // 2} samples."
             )
     if n_objects not in (None, len(locations)):
         raise RecipeError(f"n_objects {n_objects}, but {len(locations)} locations; leave one out.")
