@@ -388,6 +388,11 @@ def test_duet_by_its_histogram_finds_pans_and_delays():
     assert [place["delay"] for place in found] == pytest.approx([4, -4], abs=1)
 
 
+def test_a_random_start_takes_no_locations():
+    with pytest.raises(RecipeError, match="start 'random' finds places itself"):
+        zoo.create("projet-paper", locations=[[20, 0], [70, 0]])
+
+
 def test_the_shares_of_a_histogram_are_shares():
     model = zoo.create("duet", n_objects=6, locate="histogram")  # more than there are: near ones
     found = model.separate(0.01 * torch.randn(2, 44100), 44100).info["locations"]

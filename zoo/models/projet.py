@@ -41,6 +41,7 @@ from zoo.errors import RecipeError, check_choice, check_least
 from zoo.models.spatial import HOP, N_FFT, RATE, SpatialSeparator
 
 N_PANS = 8  # of the projections: pans give three real numbers a bin, so more only cost time
+N_DELAYS = 9  # of the projections from a random start
 GRID_PANS = 30  # of a random start's places
 N_LEARN = 30  # updates of Q on the loudest bins
 LOUD = 0.02  # share of a block's bins that these are
@@ -90,6 +91,8 @@ class Projet(SpatialSeparator):
         self.save_hyperparameters()
         check_choice("divergence", divergence, ("kl", "is", "cauchy", "beta"))
         check_choice("start", start, ("located", "random"))
+        if start == "random" and locations is not None:
+            raise RecipeError("start 'random' finds places itself; leave locations out.")
         if not math.isfinite(beta):
             raise RecipeError(f"beta {beta}; expected a number.")
         check_least(1, n_iterations=n_iterations, n_learn=n_learn, n_restarts=n_restarts)
@@ -166,7 +169,11 @@ class Projet(SpatialSeparator):
         pans = torch.linspace(0, 90, N_PANS)
         if self.max_delay == 0 and self.locations is None:
             return pans.to(places.pan), torch.zeros(N_PANS).to(places.pan)
-        delays = _distinct(places.delay)
+        if self.start == "random":  # as wide whatever is found: the survey and the song see alike
+            reach = self.max_delay * self.rate / RATE
+            delays = torch.linspace(-reach, reach, N_DELAYS).to(places.pan)
+        else:
+            delays = _distinct(places.delay)
         both = torch.cartesian_prod(pans.to(places.pan), delays)
         return both[:, 0], both[:, 1]
 
