@@ -96,7 +96,7 @@ def test_a_score_file_tells_all_that_a_board_needs(root, tmp_path):
     path = tmp_path / "out" / "folder-sisec2018" / "oracle-irm1" / "a.json"
     found = score_files.read(path)
     assert set(found.targets) == set(PAIR) and len(found.times) == 2 and found.duration == 1
-    assert {"SDR", "ISR", "SIR", "SAR", "SI-SDR", "SI-SAR", "PES", "uSDR", "MRSTFT"} == set(
+    assert {"SDR", "ISR", "SIR", "SAR", "SI-SDR", "SI-SAR", "PES", "uSDR", "NSDR", "MRSTFT"} == set(
         found.targets["vocals"]
     )
     wanted = {

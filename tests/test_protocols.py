@@ -240,6 +240,11 @@ def test_si_sar_sees_artefacts_and_no_interference():
 def test_usdr_is_the_ratio_over_the_whole_song():
     references = noise(0, 2)
     assert overall(references, 0.9 * references)["uSDR"] == pytest.approx([20, 20], abs=1e-6)
+    mixture = references.sum(0).expand_as(references)
+    assert overall(references, mixture)["NSDR"] == pytest.approx([0, 0], abs=1e-6)
+    gain = np.array(overall(references, 0.9 * references)["uSDR"])
+    gain -= overall(references, mixture)["uSDR"]
+    assert overall(references, 0.9 * references)["NSDR"] == pytest.approx(gain)
     references[1] = 0
     assert overall(references, 0.9 * references)["uSDR"] == pytest.approx(
         [20, np.nan], abs=1e-6, nan_ok=True

@@ -5,6 +5,7 @@ uSDR    ``(|s|^2 + d) / (|s - y|^2 + d)`` in dB, d = 1e-7, over all channels and
         none of a source that is silent throughout
 SI-SDR  the same of the best multiple a s: ``|a s|^2 / |a s - y|^2``
 SI-SAR  ``|a s|^2`` against what of y is no sum of multiples of the references
+NSDR    uSDR less that of the references' sum as the estimate; protocol ``mir1k`` has its own
 PES     energy in silence: ``10 log10(mean y^2 + 1e-10)``, the mean over seconds in
         which s is silent; NaN where it never is
 MRSTFT  multi-resolution STFT distance, no decibels and better where less; where
@@ -75,11 +76,16 @@ class Overall:
         inside = torch.einsum(
             "sgj,jk,sgk->sg", self.cross, torch.linalg.pinv(self.gram), self.cross
         )
+        rest = 1 - self.groups  # what the sum of all has beside the source
+        others = torch.einsum("gj,jk,gk->g", rest, self.gram, rest).clamp(min=0)
         silence = torch.full_like(target, math.nan)
         if self._silence is not None:
             silence = self._silence / self._n_silent  # NaN where there is none
         columns = {
             "uSDR": decibel((self.source + DELTA) / (self.error + DELTA)).where(
+                self.source > 0, math.nan
+            ),
+            "NSDR": decibel((others + DELTA) / (self.error + DELTA)).where(
                 self.source > 0, math.nan
             ),
             "SI-SDR": decibel(scaled / (self.energy - scaled).clamp(min=0)),

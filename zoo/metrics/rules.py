@@ -23,7 +23,7 @@ from zoo.errors import ZooError, near
 
 Silence = Literal["museval", "references"]
 IMAGES = ("SDR", "ISR", "SIR", "SAR")
-BESIDE = ("uSDR", "SI-SDR", "SI-SAR", "PES", "MRSTFT")  # metrics beside those of BSS Eval
+BESIDE = ("uSDR", "NSDR", "SI-SDR", "SI-SAR", "PES", "MRSTFT")  # metrics beside those of BSS Eval
 LESS_IS_BETTER = ("PES", "MRSTFT")  # of these metrics; of all others more
 ILL_CONDITIONED = 1e-13  # reciprocal condition below which ISR, SIR, SAR are the rounding's
 
