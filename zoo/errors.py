@@ -96,5 +96,5 @@ def sentence(error: Exception) -> str:
     """What an error says; one of the operating system names the file and not its number."""
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ZooError):
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror[0].lower()}{error.strerror[1:]}; make it readable."
+        return f"{place}{error.strerror[0].lower()}{error.strerror[1:]}."
     return str(error)
