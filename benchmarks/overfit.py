@@ -88,9 +88,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
         "lr": 1e-3,
     },
-    "nug": {"arguments": {**SPECTRA, "dropout": 0.0}, "lr": 1e-3},
+    "nug": {"arguments": {**SPECTRA, "dropout": 0.0}, "lr": 1e-3, "steps": 2000},
     "deepnmf": {"arguments": SPECTRA},
-    "deepconvsep": {"arguments": KARAOKE, "batch": 32, "steps": 3000, "every": 100},
+    "deepconvsep": {"arguments": KARAOKE, "batch": 32, "steps": 3000},
     "umx": {"arguments": {**SPECTRA, **UMX}, "lr": 2e-3},
     "x-umx": {"arguments": {**SPECTRA, **UMX}, "lr": 2e-3},
     "spleeter": {

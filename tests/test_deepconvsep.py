@@ -6,10 +6,11 @@ from filled import fill
 
 import zoo
 from zoo.errors import RecipeError
-from zoo.models.deepconvsep import EPS, DeepConvSep, PatchNetwork, patch_weights
+from zoo.models.deepconvsep import EPS, SCALE, DeepConvSep, PatchNetwork, patch_weights
 
 PAPER = (4, 513, 30, 50, 30, 128)
 CODE = (4, 513, 30, 50, 50, 128)
+KARAOKE = ["vocals", "accompaniment"]
 SMALL = {"n_fft": 64, "hop": 32, "n_vertical": 4, "n_horizontal": 3, "n_hidden": 5}
 
 
@@ -163,3 +164,19 @@ def test_a_stereo_song_goes_through_the_network_channel_by_channel():
     both = model(mixture)
     for c in range(2):
         torch.testing.assert_close(both[:, :, c], model(mixture[:, c : c + 1])[:, :, 0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_first_step_leaves_no_output_dead(seed):
+    torch.manual_seed(seed)
+    model = zoo.create("deepconvsep", sources=KARAOKE, channels=1, sample_rate=16000)
+    optimizer = model.configure_optimizers()
+    references = 0.05 * torch.randn(4, 2, 1, model.segment)
+    for _ in range(2):
+        loss = model.loss(references.sum(1), references, torch.ones(4, 2, dtype=torch.bool))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    seen = model.stft(references.sum(1)).abs()[:, :, :, :30].mT * (SCALE / 32)
+    drawn = model.network(seen)
+    assert (drawn.amax((0, 2, 3)) > 0).all()
