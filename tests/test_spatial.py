@@ -60,6 +60,11 @@ def test_a_place_is_a_unit_vector_whose_right_channel_turns_with_its_delay():
     assert complex(a[1, 2]) == pytest.approx(-0.353553390593 - 0.353553390593j)
 
 
+def test_the_spectrum_of_the_known_values():
+    assert complex(spectrum().sum()) == pytest.approx(-0.0014511568180 - 2.8548194856698j)
+    assert float(spectrum().abs().square().sum()) == pytest.approx(60.04883939915)
+
+
 def projet_case():
     x = spectrum()
     w = frequencies(5, x.real)
@@ -115,6 +120,9 @@ def test_the_updates_of_projet_lower_each_divergence_to_known_values(kind, expec
             assert float(gains.sum()) == pytest.approx(35.3662289913)
     assert costs == pytest.approx(expected, rel=1e-10)
     assert cost() == pytest.approx(last, rel=1e-10)
+    if kind == "kl":
+        assert float(powers.sum()) == pytest.approx(2.6632824330)
+        assert float(gains.sum()) == pytest.approx(35.3316739386)
 
 
 def test_the_images_of_projet_sum_to_the_mixture():
@@ -138,6 +146,8 @@ def test_the_features_of_duet():
     assert float(attenuation[3, 5]) == pytest.approx(-1.353374367869, abs=1e-11)
     assert float(delay[3, 5]) == pytest.approx(0.448294980150, abs=1e-11)
     assert float(duet.weights(x).sum()) == pytest.approx(21.651794398661, abs=1e-10)
+    pan = torch.atan2(x[1].abs(), x[0].abs())
+    assert float(torch.rad2deg(pan)[1, 2]) == pytest.approx(78.495016620895, abs=1e-10)
 
 
 def test_the_masks_of_duet():
@@ -388,6 +398,74 @@ def test_duet_by_its_histogram_finds_pans_and_delays():
     assert [place["delay"] for place in found] == pytest.approx([4, -4], abs=1)
 
 
+def test_duet_by_its_histogram_counts_the_objects():
+    images = song((20, 4), (70, -4))
+    model = zoo.create("duet", max_delay=8, locate="histogram")
+    found = model.separate(images.sum(0), 44100).info["locations"]
+    assert [place["pan"] for place in found] == pytest.approx([20, 70], abs=3)
+
+
+def test_a_slope_of_the_histogram_is_no_peak():
+    counts = duet.Histogram(257)
+    counts.counts[40, 0], counts.counts[70, 0] = 100.0, 30.0
+    counts.counts[41:48, 0] = 60.0  # far enough from 40, and more than at 70
+    assert counts.peaks(2).pan.tolist() == pytest.approx([41, 70], abs=2)
+    assert len(counts.peaks(None)) == 2
+    assert len(counts.peaks(4)) == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"p": 2.0}, {"p": 0.5, "q": 0.5}, {"p": 1.0, "q": 1.0}, {"reverberant": True},
+    ],
+)  # fmt: skip
+def test_other_weights_and_windows_of_duet_find_the_same_objects(arguments):
+    images = song((15, 0), (75, 0))
+    model = zoo.create("duet", n_objects=2, locate="histogram", **arguments)
+    if "reverberant" in arguments:
+        model = zoo.create("duet", n_objects=2, reverberant=True)
+    found = model.separate(images.sum(0), 44100).info["locations"]
+    assert [place["pan"] for place in found] == pytest.approx([15, 75], abs=3)
+
+
+def test_onsets_are_told_across_the_blocks_of_a_song():
+    """Steady tones have no onsets, wherever a block of frames begins."""
+    t = torch.arange(12 * 44100) / 44100
+    tones = sum(torch.sin(2 * math.pi * f * t) for f in (220.0, 331.0, 563.0))
+    spectrum = STFT(1024, 256)(torch.stack([0.3 * tones, 0.6 * tones]))
+    zones = Zones(513, onsets=True)
+    zones.push(spectrum[..., 20:-20])  # beginning and end are some
+    steady = Zones(513)
+    steady.push(spectrum[..., 20:-20])
+    assert zones.finish().weight.sum() < 1e-3 * steady.finish().weight.sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("projet-paper", {"n_iterations": 20}),
+        ("projet", {"divergence": "beta", "beta": 0.5}),
+        ("projet", {"alpha": 1.5}),
+        ("projet", {"divergence": "cauchy"}),
+        ("mnmf", {"n_restarts": 2}),
+        ("mnmf", {"update_covariances": True}),
+        ("adress", {"width": 20}),
+        ("adress", {"resynthesis": "mono"}),
+    ],
+)
+def test_variants_separate_and_give_the_same_each_time(name, arguments):
+    images = song((15, 0), (75, 0), seconds=2)
+    mixture = images.sum(0)
+    found = [
+        torch.stack([*zoo.create(name, n_objects=2, **arguments).separate(mixture, 44100).values()])
+        for _ in range(2)
+    ]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    both = min(sdr(t, e) - sdr(t, mixture / 2) for t, e in zip(images, found[0], strict=True))
+    assert both > 3
+
+
 def test_a_random_start_takes_no_locations():
     with pytest.raises(RecipeError, match="start 'random' finds places itself"):
         zoo.create("projet-paper", locations=[[20, 0], [70, 0]])
@@ -456,6 +534,7 @@ def test_an_object_at_the_largest_delay_is_said():
         ({"locations": [10]}, "location 10; expected"),
         ({"locations": [[10, float("nan")]]}, "a delay of at most 2048 samples"),
         ({"locations": [[10, 1e6]]}, "a delay of at most 2048 samples"),
+        ({"n_fft": 8}, "n_fft 8; expected at least 64"),
         ({"floor": 0.0}, "floor 0.0; expected a number above 0"),
         ({"floor": float("inf")}, "floor inf"),
     ],

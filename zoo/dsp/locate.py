@@ -24,11 +24,12 @@ from torch.nn import functional as F
 WIDTH = 0.003  # of the kernels, as a share of a bin's energy
 N_FRAMES = 5  # that a local covariance is the mean of
 BLOCK = 256  # frames whose bins compete for being kept
+BEFORE = 8  # frames that an onset rises out of
 SHARE, SHARE_DELAYS = 0.05, 0.02  # of them that are kept
 MOST, MOST_DELAYS = 30_000, 12_000  # bins of a song; beyond, every second one is dropped
 LOWEST = 2  # bin that counts
 APART = (5.0, 1.5)  # degrees and samples: closer places are one
-LEAST = 0.05  # share of the weight that an object covers, where their number is not known
+LEAST = 0.03  # share of the weight that an object covers; of less, it may be none
 EPS = 1e-20
 
 
@@ -105,6 +106,7 @@ class Zones:
 
     def __init__(self, n_bins: int, with_delays: bool = False, onsets: bool = False) -> None:
         self.n_bins, self.with_delays, self.onsets = n_bins, with_delays, onsets
+        self._before = N_FRAMES // 2 + (BEFORE if onsets else 0)
         self._waiting: Tensor | None = None  # fields (4, F, n) of frames that are not judged yet
         self._kept: list[Tensor] = []
         self._stride, self._n_seen = 1, 0
@@ -117,11 +119,12 @@ class Zones:
             [left.abs().square(), right.abs().square(), cross.real, cross.imag]
         )  # (4, F, n)
         if self._waiting is None:
-            self._waiting = F.pad(fields, (N_FRAMES // 2, 0))
+            self._waiting = F.pad(fields, (self._before, 0))
         else:
             self._waiting = torch.cat([self._waiting, fields], -1)
-        while self._waiting.shape[-1] >= BLOCK + BLOCK // 2 + N_FRAMES - 1:
-            self._judge(self._waiting[..., : BLOCK + N_FRAMES - 1])
+        length = self._before + BLOCK + N_FRAMES // 2
+        while self._waiting.shape[-1] >= length + BLOCK // 2:
+            self._judge(self._waiting[..., :length])
             self._waiting = self._waiting[..., BLOCK:]
 
     def finish(self) -> Bins:
@@ -133,6 +136,9 @@ class Zones:
     def _judge(self, fields: Tensor) -> None:
         """Keep the best bins of a block of frames, whose neighbours are at its ends."""
         smooth = F.avg_pool1d(fields, N_FRAMES, 1)
+        if self.onsets:
+            rises = _rises(smooth[0] + smooth[1])
+            smooth = smooth[..., BEFORE:]
         left, right, real, imaginary = smooth
         energy = left + right
         cross = torch.hypot(real, imaginary)
@@ -141,7 +147,7 @@ class Zones:
         rank = (energy - spread).clamp(min=0) / (energy + spread + EPS)
         weight = energy.sqrt() * torch.exp(-rank / WIDTH)
         if self.onsets:
-            weight = weight * _rises(energy)
+            weight = weight * rises
         if self.with_delays:
             weight = weight / (weight.mean(-1, keepdim=True).sqrt() + EPS)
         weight[:LOWEST] = 0
@@ -171,9 +177,8 @@ class Zones:
 
 
 def _rises(energy: Tensor) -> Tensor:
-    """Whether a bin ``(F, n)`` has more than twice the most of the eight frames before it."""
-    before = F.max_pool1d(F.pad(energy, (8, 0))[..., :-1], 8, 1)
-    return energy > 2 * before
+    """Whether bins ``(F, BEFORE + n)`` double the most of the frames before, ``(F, n)``."""
+    return energy[:, BEFORE:] > 2 * F.max_pool1d(energy, BEFORE, 1)[:, :-1]
 
 
 # ----------------------------------------------------------------- places

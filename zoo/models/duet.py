@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.dsp.locate import APART, Places, Zones, along, frequencies
+from zoo.dsp.locate import APART, LEAST, Places, Zones, along, frequencies
 from zoo.errors import check_choice, check_least
 from zoo.models.spatial import HOP, MOST, N_FFT, RATE, SpatialSeparator
 
@@ -88,7 +88,7 @@ class Duet(SpatialSeparator):
     def _located(self, zones: Zones) -> dict[str, Tensor]:
         if not isinstance(zones, Histogram):
             return super()._located(zones)
-        places = zones.peaks(self.n_objects or MOST)
+        places = zones.peaks(self.n_objects)
         return {"pan": places.pan, "delay": places.delay, "confidence": places.confidence}
 
 
@@ -165,19 +165,32 @@ class Histogram(Zones):
             blurred = F.conv2d(blurred, kernel[None, None, None], padding=(0, 4))
         return blurred[0, 0]
 
-    def peaks(self, n_objects: int) -> Places:
-        """The highest peaks, none of them close to a higher one."""
+    def peaks(self, n_objects: int | None, most: int = MOST) -> Places:
+        """The highest peaks, none of them close to a higher one.
+
+        Args:
+            n_objects: how many; where there are too few peaks, the highest places beside them;
+                None: as many as hold a share of `LEAST` each.
+            most: of them, where their number is not given.
+        """
         smooth = self.smooth()
-        left, total = smooth, smooth.sum() + EPS
-        found = []
-        step = float(self.pans[1])
-        for _ in range(n_objects):
-            i, k = divmod(int(left.argmax()), len(self.delays))
-            near = ((self.pans - self.pans[i]).abs() <= 4 * step)[:, None] & (
+        total = smooth.sum() + EPS
+        is_peak = smooth == F.max_pool2d(smooth[None], 3, 1, 1)[0]
+        is_free = torch.ones_like(is_peak)
+        reach = 4 * float(self.pans[1])  # degrees
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        while len(found) < (n_objects or most):
+            # Every peak is above every slope.
+            height = torch.where(is_free, smooth + is_peak * total, -1.0)
+            i, k = divmod(int(height.argmax()), len(self.delays))
+            near = ((self.pans - self.pans[i]).abs() <= reach)[:, None] & (
                 (self.delays - self.delays[k]).abs() <= APART[1]
             )
-            near = near.to(left.device)
-            found.append((self.pans[i], self.delays[k], (smooth[near].sum() / total).cpu()))
-            left = torch.where(near, -1.0, left)
-        places = (torch.stack(x).to(left.device) for x in zip(*found, strict=True))
+            near = near.to(smooth.device)
+            share = (smooth[near].sum() / total).cpu()
+            if n_objects is None and found and (share < LEAST or not is_peak[i, k]):
+                break
+            found.append((self.pans[i], self.delays[k], share))
+            is_free &= ~near
+        places = (torch.stack(x).to(smooth.device) for x in zip(*found, strict=True))
         return Places(*places).sorted()

@@ -32,8 +32,8 @@ from zoo.dsp.stft import STFT
 from zoo.dsp.two_by_two import inverse
 from zoo.errors import check_choice, check_least
 from zoo.models.demixing import Demixing
-from zoo.models.spatial import channel_levels
-from zoo.separator import State
+from zoo.models.spatial import RATE, at_rate, channel_levels
+from zoo.separator import Separator, State
 
 Weigh = Callable[[Tensor], Tensor]
 
@@ -46,8 +46,8 @@ class Iva(Demixing):
 
     Args:
         n_objects: 1 or 2, by default 2.
-        n_fft: STFT window in samples.
-        hop: in samples.
+        n_fft: STFT window in samples at 44.1 kHz.
+        hop: in samples at 44.1 kHz.
         n_iterations: of the updates.
         start: ``"identity"`` or ``"ica"``, the matrix of the instantaneous model.
     """
@@ -67,8 +67,13 @@ class Iva(Demixing):
         self.save_hyperparameters()
         check_choice("start", start, ("identity", "ica"))
         check_least(1, n_iterations=n_iterations)
+        self.rate = RATE
         self.stft = STFT(n_fft, hop)
         self.n_iterations, self.start = n_iterations, start
+
+    def at(self, rate: int) -> Separator:
+        """This system for signals of another rate, in Hz."""
+        return at_rate(self, rate)
 
     @property
     def context(self) -> int:

@@ -15,12 +15,12 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from zoo.dsp.locate import Places, Zones, cover, steering
+from zoo.dsp.locate import LEAST, Places, Zones, cover, steering
 from zoo.dsp.stft import STFT
 from zoo.errors import RecipeError, ZooError
 from zoo.separator import Separator, State
@@ -29,9 +29,10 @@ from zoo.streaming import OVERLAP, ChannelGroups, ChunkPlan, ChunkRunner, Signal
 RATE = 44100  # that windows and delays are given for, in Hz
 MOST = 8  # objects that are looked for where their number is not given
 N_FFT, HOP = 4096, 1024
+SHORTEST = 64  # window
 TINY = 1e-30
+WithWindows = TypeVar("WithWindows", bound=Separator)
 ALIKE = 1e-6  # share of the energy below which a channel, or their difference, is nothing
-LEAST = 0.02  # confidence below which an object is doubtful
 
 
 class SpatialSeparator(Separator):
@@ -65,6 +66,8 @@ class SpatialSeparator(Separator):
             n_objects = _checked(locations, n_objects)
         if n_objects is not None and n_objects < 1:
             raise RecipeError(f"n_objects {n_objects}; expected at least 1.")
+        if n_fft < SHORTEST:
+            raise RecipeError(f"n_fft {n_fft}; expected at least {SHORTEST}.")
         if not 0 <= max_delay < n_fft / 2:
             raise RecipeError(f"max_delay {max_delay}; expected 0 to half a window, {n_fft // 2}.")
         super().__init__(_names(n_objects or 0), None, 2)
@@ -103,15 +106,7 @@ class SpatialSeparator(Separator):
 
     def at(self, rate: int) -> Separator:
         """This system for signals of another rate, in Hz."""
-        if rate == self.rate:
-            return self
-        view = copy.copy(self)
-        view.__dict__["_modules"] = dict(self._modules)
-        view.rate = rate
-        size = 2 ** round(math.log2(self.hparams["n_fft"] * rate / RATE))
-        ratio = self.hparams["n_fft"] // self.hparams["hop"]
-        view.stft = STFT(max(size, 2 * ratio), max(size // ratio, 1)).to(self.device)
-        return view
+        return at_rate(self, rate)
 
     def for_song(self, signal: Signal) -> Separator:
         """This system for the song's rate, and for as many objects as it has."""
@@ -231,6 +226,19 @@ class SpatialSeparator(Separator):
     def steering(self, state: dict[str, Tensor]) -> Tensor:
         """Of the located objects, ``(J, 2, F)``."""
         return steering(state["pan"], state["delay"], self.stft.n_bins)
+
+
+def at_rate(model: WithWindows, rate: int) -> WithWindows:
+    """A view of a system whose windows, given for 44.1 kHz, are as long in seconds at ``rate``."""
+    if rate == model.rate:
+        return model
+    view = copy.copy(model)
+    view.__dict__["_modules"] = dict(model._modules)
+    view.__dict__["rate"] = rate
+    size = 2 ** round(math.log2(model.hparams["n_fft"] * rate / RATE))
+    ratio = model.hparams["n_fft"] // model.hparams["hop"]
+    view.stft = STFT(max(size, 2 * ratio), max(size // ratio, 1)).to(model.device)
+    return view
 
 
 def channel_levels(signal: Tensor) -> Tensor:
