@@ -99,6 +99,31 @@ def test_a_panned_source_is_a_point_of_the_same_power(degrees, left, right):
     np.testing.assert_allclose(found, np.stack([left * expected, right * expected]), atol=1e-6)
 
 
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90])
+def test_a_moved_source_is_as_loud_as_it_was_wherever_it_came_from(degrees):
+    mono, angle = song(1)[0], math.radians(degrees)
+    x = np.stack([math.cos(angle) * mono, math.sin(angle) * mono])
+    found = changed(x, solo=["vocals"], pan={"vocals": -45})
+    np.testing.assert_allclose(found, np.stack([0.5 * mono, 0 * mono]), atol=1e-5)
+
+
+@pytest.mark.parametrize("delay", [12, -12])
+def test_a_moved_source_may_reach_one_side_late_across_pieces(delay):
+    mono = song(1, seconds=30)[0]
+    x = np.stack([mono, mono])
+    moved = changed(x, solo=["vocals"], pan={"vocals": (0, delay * 44100 / RATE)})
+    late, first = (moved[1], moved[0]) if delay > 0 else (moved[0], moved[1])
+    np.testing.assert_allclose(first, 0.5 * mono, atol=1e-5)
+    np.testing.assert_allclose(late[12:], 0.5 * mono[:-12], atol=1e-5)
+    np.testing.assert_allclose(late[:12], 0, atol=1e-6)
+
+
+def test_channels_that_cancel_are_moved_by_the_louder_one():
+    mono = song(1)[0]
+    found = changed(np.stack([mono, -0.5 * mono]), solo=["vocals"], pan={"vocals": 45})
+    np.testing.assert_allclose(found, np.stack([0 * mono, 0.5 * mono]), atol=1e-5)
+
+
 def test_what_goes_beyond_full_scale_is_made_softer_as_a_whole():
     x = song(peak=0.9)
     found = zoo.remix(x, RATE, model=Shares(), gain={"vocals": 12})

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.applications.moving import WIDEST, Mover
 from zoo.applications.separate import loaded, subtype_for
 from zoo.applications.tags import copy_tags
 from zoo.audio import check_output
@@ -28,8 +29,9 @@ from zoo.stems import together
 from zoo.streaming import FileSignal, Progress, Separation, Signal, TensorSignal, complement
 
 RESIDUAL = "residual"
-WIDEST = 45.0  # degrees from the centre to a loudspeaker
+RATE = 44100  # that delays are given for, in Hz
 MOST_DB = 120.0  # of a gain
+MOST_DELAY = 4410  # samples
 _BLOCK = 1 << 16
 
 
@@ -41,13 +43,14 @@ class Changes:
         gain: source -> dB.
         mute: sources that fall silent.
         solo: sources of which alone the remix is made.
-        pan: source -> place in degrees, from -45 (left) over 0 to 45 (right).
+        pan: source -> place: degrees from -45 (left) over 0 to 45 (right), and samples at 44.1 kHz
+            that the right channel is late.
     """
 
     gain: Mapping[str, float] = field(default_factory=dict)
     mute: tuple[str, ...] = ()
     solo: tuple[str, ...] = ()
-    pan: Mapping[str, float] = field(default_factory=dict)
+    pan: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -80,9 +83,14 @@ class Changes:
                     f"{name} is all but {opposites[name]}: beside it only {opposites[name]} can be "
                     f"changed. Name {', '.join(s for s in own if s != opposites[name])} instead."
                 )
-        for name, degrees in self.pan.items():
+        for name, (degrees, delay) in self.pan.items():
             if not -WIDEST <= degrees <= WIDEST:
                 raise ZooError(f"pan {name}={degrees:g}; expected -45 (left) to 45 (right).")
+            if not abs(delay) <= MOST_DELAY:
+                raise ZooError(
+                    f"pan {name}={degrees:g},{delay:g}; expected a delay of at most {MOST_DELAY} "
+                    "samples."
+                )
         if self.pan and channels not in (None, 2):
             raise ZooError(f"the song has {channels} channel(s); only stereo can be panned.")
         for name, decibel in self.gain.items():
@@ -103,13 +111,9 @@ class Changes:
         return (*own, RESIDUAL) if self.solo else named
 
     def apply(self, name: str, source: Tensor) -> Tensor:
-        """A source ``(C, n)`` as it is in the remix."""
+        """A source ``(C, n)``, at its new place, as loud as it is in the remix."""
         if name in self.mute or (self.solo and name not in self.solo):
             return torch.zeros_like(source)
-        if name in self.pan:
-            angle = math.radians(45 + self.pan[name])
-            mono = source.sum(0) / math.sqrt(2)  # of a source in the centre: all of it
-            source = torch.stack([math.cos(angle) * mono, math.sin(angle) * mono])
         return source * 10 ** (self.gain.get(name, 0.0) / 20)
 
 
@@ -142,7 +146,7 @@ def remix(
     gain: Mapping[str, float] | None = None,
     mute: Iterable[str] = (),
     solo: Iterable[str] = (),
-    pan: Mapping[str, float] | None = None,
+    pan: Mapping[str, float | tuple[float, float]] | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -157,8 +161,8 @@ def remix(
         gain: source -> dB.
         mute: sources that fall silent; ``residual`` is what no source explains.
         solo: sources of which alone the remix is made.
-        pan: source -> place in degrees, -45 left, 0 centre, 45 right; the source becomes a point
-            there: its channels are summed, and placed by the sine/cosine law.
+        pan: source -> place in degrees, -45 left, 0 centre, 45 right, or a pair of these and the
+            samples at 44.1 kHz that the right channel is late; the source becomes a point there.
         output: file of the remix; without it the remix is given as a tensor.
         overwrite: replace a file that is there.
         progress: as `Separator.separate` has it.
@@ -167,7 +171,11 @@ def remix(
     Raises:
         ZooError: no such source, sources that overlap, a file that cannot be read or written.
     """
-    changes = Changes(dict(gain or {}), tuple(mute), tuple(solo), dict(pan or {}))
+    places = {
+        name: place if isinstance(place, tuple) else (place, 0.0)
+        for name, place in (pan or {}).items()
+    }
+    changes = Changes(dict(gain or {}), tuple(mute), tuple(solo), places)
     separator = loaded(model)
     if isinstance(audio, str | os.PathLike):
         signal: FileSignal | TensorSignal = FileSignal(os.fspath(audio))
@@ -188,13 +196,18 @@ def pieces(
     changes.check(model, signal.channels)
     tracks = changes.tracks(model)
     separation = Separation(model, signal, tracks or None, progress=progress, **options)
+    movers = {
+        name: Mover(degrees, round(delay * signal.rate / RATE))
+        for name, (degrees, delay) in changes.pan.items()
+    }
 
     def run() -> Iterator[Tensor]:
         for mixture, estimates in separation:
             changed = mixture.clone()
             if tracks:
                 for name, source in zip(tracks, estimates, strict=True):
-                    changed += changes.apply(name, source) - source
+                    moved = movers[name](source) if name in movers else source
+                    changed += changes.apply(name, moved) - source
             yield changed
 
     return run(), separation

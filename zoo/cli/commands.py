@@ -208,7 +208,10 @@ def remix(
     ] = None,
     pan: Annotated[
         list[str] | None,
-        typer.Option(metavar="SOURCE=DEGREES", help="At -45 (left) to 45 (right)."),
+        typer.Option(
+            metavar="SOURCE=DEGREES[,SAMPLES]",
+            help="At -45 (left) to 45 (right), the right channel late by samples at 44.1 kHz.",
+        ),
     ] = None,
     output: Annotated[
         str | None,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.applications.remix import Remixed, remix
 from zoo.cli.progress import printable, showing
 from zoo.cli.separate import Talk, load
 from zoo.errors import ZooError
+
+Value = TypeVar("Value")
 
 
 def remix_song(
@@ -34,8 +36,8 @@ def remix_song(
                 callback(Path(song), stage, done, total)
 
         found = remix(
-            song, model=model, gain=_numbers("--gain", gain), pan=_numbers("--pan", pan),
-            output=path, progress=report, **options,
+            song, model=model, gain=_named("--gain", gain, "+6", float),
+            pan=_named("--pan", pan, "-30", _place), output=path, progress=report, **options,
         )  # fmt: skip
     for line in _lines(song, found):
         talk.say(line)
@@ -55,17 +57,25 @@ def _beside(song: Path) -> Path:
     return Path(f"{song.stem}-remix.wav")
 
 
-def _numbers(option: str, texts: Sequence[str]) -> dict[str, float]:
-    """``SOURCE=NUMBER`` as a mapping."""
-    found: dict[str, float] = {}
+def _named(
+    option: str, texts: Sequence[str], example: str, parse: Callable[[str], Value]
+) -> dict[str, Value]:
+    """``SOURCE=VALUE`` as a mapping."""
+    found: dict[str, Value] = {}
     for text in texts:
-        name, _, number = text.rpartition("=")
+        name, _, value = text.rpartition("=")
         try:
             if not name or name in found:
                 raise ValueError
-            found[name] = float(number)
+            found[name] = parse(value)
         except ValueError:
             raise ZooError(
-                f"{option} {text}; expected SOURCE=NUMBER, once for each source, such as vocals=+6."
+                f"{option} {text}; expected SOURCE=NUMBER, once for each source, such as "
+                f"vocals={example}."
             ) from None
     return found
+
+
+def _place(text: str) -> tuple[float, float]:
+    pan, _, delay = text.partition(",")
+    return float(pan), float(delay or 0)
