@@ -160,7 +160,8 @@ def test_a_fingerprint_changes_with_the_places():
         return open_dataset("scenes", **SHORT, **more).fingerprint(["test"])
 
     assert of() == of()
-    assert len({of(), of(scenes={"x": {"step": 10}}), of(level="equal")}) == 3
+    others = [{"scenes": {"x": {"step": 10}}}, {"level": "equal"}, {"excerpt_s": 1.0}]
+    assert len({of(), *(of(**more) for more in others)}) == 4
 
 
 @pytest.mark.parametrize("name", ["pan20", "delay20", "xy", "ortf-less ab"])

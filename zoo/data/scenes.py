@@ -39,9 +39,11 @@ RATE = 44100  # that delays are given for, in Hz
 SCENE = "scene.json"
 LEAST_ANGLE = 8.0  # between random places, in degrees
 LEVEL = 10 ** (-23 / 20)  # RMS of sources that are made alike loud
-AZIMUTHS = (60.0, 20.0, -20.0, -60.0)  # of objects before microphones, in degrees
+WIDEST = {"blumlein": 45.0}  # degrees to the outermost object; beyond, its figures of eight invert
+WIDEST_OTHERS = 60.0
 DELAYS = {"A": (0, 0, 0, 0), "B": (1, -1, 1, -1), "C": (4, -3, 2, -5), "D": (10, -8, 6, -12)}
 EXCERPT_S = 30.0
+_PATTERNS = {1: "omni", 0.5: "cardioid", 0: "figure of eight"}
 DISTANCE, DISTANCE_ROOM = 2.0, 1.5  # of objects before microphones, in metres
 PRESETS: dict[str, dict[str, Any]] = {
     "projet-experiment": {
@@ -203,7 +205,7 @@ class SceneTrack(Track):
     @property
     def azimuths(self) -> tuple[list[float], float]:
         """Of objects before microphones, in degrees to the left, and their distance in metres."""
-        given = self.layout.get("azimuths", _spread(len(self.sources)))
+        given = self.layout.get("azimuths", _spread(self.layout, len(self.sources)))
         default = DISTANCE_ROOM if self.room else DISTANCE
         return [float(a) for a in given], float(self.layout.get("distance", default))
 
@@ -243,21 +245,38 @@ class SceneTrack(Track):
         assert self.track is not None
         return _equalising(self.track, source, self.first, self.samples)
 
+    @property
+    def _material(self) -> str:
+        name = self.track.name if self.track else self.name
+        return f"{name} ({self.licence})" if self.licence else name
+
     def card(self) -> dict[str, Any]:
         """What `SCENE` says: the model, and where each object is."""
-        objects = []
+        pair, room = self.layout.get("pair"), self.room
+        azimuths, distance = self.azimuths
+        objects: list[dict[str, Any]] = []
         for index, (source, position) in enumerate(self.positions.items(), 1):
-            objects.append({
-                "index": index, "name": source, "pan_deg": round(position.pan, 4),
-                "gain_left": position.gains[0], "gain_right": position.gains[1],
-                "delay_right_samples": position.delay,
-                **({"azimuth_deg": self.azimuths[0][index - 1]} if "pair" in self.layout else {}),
-            })  # fmt: skip
+            place: dict[str, Any] = {
+                "pan_deg": round(position.pan, 4), "gain_left": position.gains[0],
+                "gain_right": position.gains[1], "delay_right_samples": position.delay,
+            }  # fmt: skip
+            if pair:
+                place = {"azimuth_deg": azimuths[index - 1], "distance_m": distance}
+            if pair and not room:
+                place |= {"gain": list(position.gains), "delay_samples": list(position.delays)}
+            objects.append({"index": index, "name": source, **place})
+        microphones = [
+            {"position_m": [m.x, m.y], "axis_deg": m.axis, "pattern": _PATTERNS[m.pattern]}
+            for m in PAIRS.get(str(pair), ())
+        ]
+        model = "microphones, direct sound" if pair else "pan-delay"
         return {
-            "schema": 1, "scene": self.name, "sample_rate": self.rate,
-            "duration_s": self.samples / self.rate, "channels": ["left", "right"],
-            "model": "room" if self.room else "pan-delay", "objects": objects,
-            **({"room": self.room.card()} if self.room else {}),
+            "schema": 1, "scene": self.name, "material": self._material,
+            "sample_rate": self.rate, "duration_s": self.samples / self.rate,
+            "channels": ["left", "right"],
+            "model": "image-source room" if room else model, "objects": objects,
+            **({"microphones": microphones} if pair else {}),
+            **({"room": room.card()} if room else {}),
         }  # fmt: skip
 
 
@@ -291,7 +310,7 @@ def _positions(
         pair = str(layout["pair"])
         if pair not in PAIRS:
             raise DatasetError(f"scene {name}: no pair {pair!r}; there are {', '.join(PAIRS)}.")
-        azimuths = _numbers(name, layout, "azimuths", n, _spread(n))
+        azimuths = _numbers(name, layout, "azimuths", n, _spread(layout, n))
         default = DISTANCE_ROOM if layout.get("room") else DISTANCE
         distance = float(layout.get("distance", default))
         if distance <= 0.5:
@@ -338,11 +357,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _spread(n: int) -> list[float]:
-    """Azimuths from left to right."""
-    if n == len(AZIMUTHS):
-        return list(AZIMUTHS)
-    return [0.0] if n == 1 else [60 - 120 * j / (n - 1) for j in range(n)]
+def _spread(layout: Mapping[str, Any], n: int) -> list[float]:
+    """Azimuths of objects before a pair, at equal angles from left to right."""
+    widest = WIDEST.get(str(layout.get("pair")), WIDEST_OTHERS)
+    return [0.0] if n == 1 else [widest - 2 * widest * j / (n - 1) for j in range(n)]
 
 
 def _random_pans(name: str, n: int, rng: np.random.Generator) -> list[float]:
@@ -357,7 +375,7 @@ def _random_pans(name: str, n: int, rng: np.random.Generator) -> list[float]:
 def _room(layout: Mapping[str, Any], rate: int, n: int) -> Room | None:
     if not layout.get("room"):
         return None
-    azimuths = tuple(float(x) for x in layout.get("azimuths", _spread(n)))
+    azimuths = tuple(float(x) for x in layout.get("azimuths", _spread(layout, n)))
     distance, rt60 = float(layout.get("distance", DISTANCE_ROOM)), float(layout.get("rt60", 0.3))
     return Room(str(layout["pair"]), azimuths, distance, rt60, rate)
 
