@@ -187,6 +187,9 @@ def test_scenes_that_are_files_are_read(shared):
     track = found["pan20"]
     total = sum(track.read(s) for s in track.sources)
     np.testing.assert_allclose(total, track.read("mixture"), atol=1e-6)
+    reach = {name: track.max_delay for name, track in found.items()}
+    assert reach["pan20"] == reach["xy"] == 0 and reach["delay20"] == 5
+    assert reach["ab"] == 45 and reach["room"] == 22
 
 
 # ----------------------------------------------------------------- files

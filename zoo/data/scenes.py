@@ -32,7 +32,7 @@ import numpy as np
 from zoo.audio import open_audio
 from zoo.data.room import Room
 from zoo.data.track import SPLITS, Dataset, FileTrack, Part, Split, Track, check_split
-from zoo.dsp.panning import PADDING, PAIRS, Position, heard, panned, placed
+from zoo.dsp.panning import PADDING, PAIRS, SOUND, Position, heard, panned, placed
 from zoo.errors import DatasetError, check_choice
 
 RATE = 44100  # that delays are given for, in Hz
@@ -173,6 +173,17 @@ class Scenes(Dataset):
             positions=dict(zip(self.sources, found, strict=True)), is_equal=self.level == "equal",
             room=_room(layout, track.rate, len(self.sources)), layout=layout,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredScene(FileTrack):
+    """A scene that is files.
+
+    Attributes:
+        max_delay: samples at 44.1 kHz within which the objects' delays lie.
+    """
+
+    max_delay: int = 0
 
 
 @dataclass(frozen=True)
@@ -421,12 +432,17 @@ def _scene_folders(root: str | Path) -> list[Path]:
     return sorted(path.parent for path in Path(root).glob(f"*/{SCENE}"))
 
 
-def _stored(folder: Path) -> FileTrack:
+def _stored(folder: Path) -> StoredScene:
     """A scene that is files."""
     try:
-        names = [str(o["name"]) for o in json.loads((folder / SCENE).read_text("utf-8"))["objects"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{folder / SCENE} names no objects: {error!r}; mend it.") from error
+        card = json.loads((folder / SCENE).read_text("utf-8"))
+        names = [str(o["name"]) for o in card["objects"]]
+        rate = int(card["sample_rate"])
+        reach = math.ceil(_reach(card) * RATE / rate)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DatasetError(
+            f"{folder / SCENE} does not tell its rate or where objects are: {error!r}; mend it."
+        ) from error
     stems = {name: (Part(folder / f"image-{j}.flac"),) for j, name in enumerate(names, 1)}
     mixture = folder / "mix.flac"
     for path in [mixture, *(part.path for (part,) in stems.values())]:
@@ -435,7 +451,21 @@ def _stored(folder: Path) -> FileTrack:
     with open_audio(mixture) as reader:
         rate, channels, samples = reader.rate, reader.channels, reader.samples
     assert samples is not None
-    return FileTrack(
+    return StoredScene(
         name=folder.name, rate=rate, channels=channels, samples=samples, sources=tuple(names),
-        stems=stems, mixture=Part(mixture),
+        stems=stems, mixture=Part(mixture), max_delay=reach,
     )  # fmt: skip
+
+
+def _reach(card: Mapping[str, Any]) -> float:
+    """Samples within which the delays of a `SCENE` lie; in a room, by its microphones' distance."""
+    delays = [
+        o["delay_samples"][1] - o["delay_samples"][0] if "delay_samples" in o
+        else o.get("delay_right_samples", 0.0)
+        for o in card["objects"]
+    ]  # fmt: skip
+    if "microphones" in card and not any(delays):
+        places = [m.get("position_m", m.get("offset_m")) for m in card["microphones"]]
+        spacing = math.dist(places[0][:2], places[1][:2])
+        return spacing / SOUND * float(card["sample_rate"])
+    return float(max(map(abs, delays)))

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from zoo import catalog
 from zoo.audio import SUFFIXES, open_audio
-from zoo.data.scenes import SceneTrack
+from zoo.data.scenes import SceneTrack, StoredScene
 from zoo.data.songs import TrackSignal
 from zoo.data.track import Split, Track
 from zoo.errors import AudioFileError, DatasetError, UnknownModel, ZooError, sentence
@@ -170,7 +170,7 @@ class ObjectSystem(System):
     def _reach(self, track: Track) -> dict[str, Any]:
         """The delays that are looked for in a scene."""
         model = self._model({})
-        if not isinstance(track, SceneTrack) or "max_delay" not in model.hparams:
+        if not isinstance(track, SceneTrack | StoredScene) or "max_delay" not in model.hparams:
             return {}
         return {} if "max_delay" in self.text else {"max_delay": track.max_delay}
 
