@@ -40,7 +40,9 @@ def test_the_nearest_word_is_offered_as_it_is_written(word, meant):
         ("umx", {"wiener_iterations": -1}, "wiener_iterations is -1"),
         ("fnn", {"n_components": 10**6}, "features have no more"),
         ("blstm", {"n_cells": 0}, "n_cells is 0"),
+        ("blstm", {"dropout": 1.5}, "dropout is 1.5; it must lie between 0 and 1"),
         ("nug", {"n_em": -1}, "n_em is -1"),
+        ("nug", {"dropout": -1}, "dropout is -1"),
         ("deepnmf", {"n_bases": 0}, "n_bases is 0"),
         ("deepconvsep", {"patch_frames": 1, "step_frames": 1}, "patch_frames is 1"),
         ("mmdensenet", {"segment_frames": 0}, "segment_frames is 0"),
@@ -69,6 +71,7 @@ def test_the_nearest_word_is_offered_as_it_is_written(word, meant):
         ("htdemucs", {"network": {"t_dropout": 1.5}}, "no such arguments: dropout probability"),
         ("bs-roformer", {"network": {"attn_dropout": 1.5}}, "arguments: dropout probability"),
         ("bs-roformer", {"network": {"foo": 1}}, "no such arguments: .*'foo'"),
+        ("mel-band-roformer", {"network": {"num_bands": 0}}, "no such arguments: index 0"),
         ("bs-roformer", {"n_fft": 0}, "n_fft is 0"),
     ],
 )

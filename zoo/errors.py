@@ -78,6 +78,13 @@ def check_least(least: float, **values: float | None) -> None:
             raise RecipeError(f"{name} is {value}; it must be at least {least:g}.")
 
 
+def check_share(**values: float) -> None:
+    """Raise `RecipeError` where an argument is not between 0 and 1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise RecipeError(f"{name} is {value}; it must lie between 0 and 1.")
+
+
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     """Raise `RecipeError` where an argument has none of its values."""
     if value not in (words := list(known)):

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.dsp.stft import STFT
-from zoo.errors import check_least
+from zoo.errors import check_least, check_share
 from zoo.models import TABLE
 from zoo.models.statistics import mixture_statistics
 from zoo.models.targets import TargetNetworks
@@ -94,6 +94,7 @@ class BLSTM(TargetNetworks):
         self.save_hyperparameters()
         check_least(1, n_cells=n_cells, n_layers=n_layers, bandwidth_hz=bandwidth_hz)
         check_least(SHORTEST_S, segment_s=segment_s)
+        check_share(dropout=dropout)
         self.segment_s, self._rate = segment_s, sample_rate
         n_seen = min(self.stft.n_bins, int(bandwidth_hz * n_fft / sample_rate) + 1)
         for target in self.targets:

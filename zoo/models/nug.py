@@ -49,7 +49,7 @@ from torch import Tensor, nn
 
 from zoo.dsp.em import Statistics, Update, filtered, identity_covariances, step
 from zoo.dsp.stft import STFT
-from zoo.errors import RecipeError, check_choice, check_least
+from zoo.errors import RecipeError, check_choice, check_least, check_share
 from zoo.models import TABLE
 from zoo.models.blocks import PrincipalComponents, with_neighbours
 from zoo.separator import Separator, State, mean_losses
@@ -114,6 +114,7 @@ class NUG(Separator):
             1, segment_frames=segment_frames, n_components=n_components, hidden=min(hidden or [1])
         )
         check_least(0, n_neighbours=n_neighbours, n_em=n_em)
+        check_share(dropout=dropout)
         check_choice("criterion", criterion, CRITERIA)
         check_choice("update", update, ("simplified", "weighted", "exact"))
         check_choice("covariance", covariance, ("chunk", "song"))

@@ -98,7 +98,7 @@ class BSRoFormer(Separator):
         more = {k: tuple(v) if isinstance(v, list) else v for k, v in (network or {}).items()}
         try:
             self.network: nn.Module = getattr(bs_roformer, self.kind)(**{**arguments, **more})
-        except (TypeError, ValueError, AssertionError) as error:
+        except (TypeError, ValueError, AssertionError, IndexError) as error:
             raise RecipeError(
                 f"bs-roformer's {self.kind} takes no such arguments: {error}"
             ) from error
