@@ -230,12 +230,22 @@ def cover(bins: Bins, n_objects: int | None, max_delay: float = 0, most: int = 8
         pan, delay = _refined(bins, weight, pans, delays, p, d)
         close = bins.closeness(pan[None], delay[None])[0, 0]
         covered = (close @ weight) / total
+        if bool(is_free.any()) and any(_are_one(pan - x, delay - y) for x, y, _ in found):
+            # A slope of what was found: what it explains is no object's.
+            weight = weight * (1 - close)
+            is_free &= ~_are_one((pans - pans[p])[:, None], delays - delays[d])
+            continue
         if n_objects is None and found and covered < LEAST:
             break
         found.append((pan, delay, covered))
         weight = weight * (1 - close)
-        is_free &= ~(((pans - pan).abs() < APART[0])[:, None] & ((delays - delay).abs() < APART[1]))
+        is_free &= ~_are_one((pans - pan)[:, None], delays - delay)
     return Places(*(torch.stack(x) for x in zip(*found, strict=True))).sorted()
+
+
+def _are_one(pan: Tensor, delay: Tensor) -> Tensor:
+    """Whether places that differ by so much are one."""
+    return (pan.abs() < APART[0]) & (delay.abs() < APART[1])
 
 
 def _refined(
