@@ -526,7 +526,10 @@ def test_an_object_at_the_largest_delay_is_said():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"n_objects": 0}, "n_objects 0; expected at least 1"),
+        ({"n_objects": 0}, "n_objects 0; expected a whole number, 1 to 16"),
+        ({"n_objects": 2.5}, "n_objects 2.5"),
+        ({"n_objects": 100_000}, "1 to 16"),
+        ({"locations": [[20, 0], [20, 0]]}, "two locations are the same"),
         ({"max_delay": -1}, "max_delay -1"),
         ({"locations": [[100, 0]]}, "a pan of 0 to 90 degrees"),
         ({"locations": [[10, 0]], "n_objects": 2}, "n_objects 2, but 1 locations"),

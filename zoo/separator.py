@@ -237,8 +237,9 @@ class Separator(lightning.LightningModule):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The architecture and what a release says of itself, as a record holds them."""
-        return as_recorded({"architecture": self.architecture, **self.info})
+        """What a release says of itself, or the arguments of an untrained system, as recorded."""
+        own = {} if self.trainable else {"arguments": self.arguments}
+        return as_recorded({"architecture": self.architecture, **own, **self.info})
 
     @property
     def arguments(self) -> dict[str, Any]:

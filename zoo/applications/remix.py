@@ -128,6 +128,7 @@ class Remixed:
         attenuation: dB that all of it was made softer, since its peak lay beyond full scale.
         keeps_tags: whether tags and cover of the song were taken over.
         notes: one line each, on what was converted.
+        locations: of the objects of a spatial system, as ``separation.json`` has them.
     """
 
     path: Path | None
@@ -136,6 +137,7 @@ class Remixed:
     attenuation: float = 0.0
     keeps_tags: bool = False
     notes: list[str] = field(default_factory=list)
+    locations: list[dict[str, Any]] = field(default_factory=list)
 
 
 def remix(
@@ -144,8 +146,8 @@ def remix(
     *,
     model: str | Separator | list[str] | None = None,
     gain: Mapping[str, float] | None = None,
-    mute: Iterable[str] = (),
-    solo: Iterable[str] = (),
+    mute: str | Iterable[str] = (),
+    solo: str | Iterable[str] = (),
     pan: Mapping[str, float | tuple[float, float]] | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -175,7 +177,7 @@ def remix(
         name: place if isinstance(place, tuple) else (place, 0.0)
         for name, place in (pan or {}).items()
     }
-    changes = Changes(dict(gain or {}), tuple(mute), tuple(solo), places)
+    changes = Changes(dict(gain or {}), _names(mute), _names(solo), places)
     separator = loaded(model)
     if isinstance(audio, str | os.PathLike):
         signal: FileSignal | TensorSignal = FileSignal(os.fspath(audio))
@@ -186,6 +188,10 @@ def remix(
     if output is None:
         return _in_memory(separator, signal, changes, progress, options)
     return _to_file(separator, signal, changes, Path(output), overwrite, progress, options)
+
+
+def _names(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def pieces(
@@ -219,7 +225,10 @@ def _in_memory(
     found, separation = pieces(model, signal, changes, progress, options)
     audio = torch.cat(list(found), -1)
     gain = _common_gain(float(audio.abs().max()) if audio.numel() else 0.0)
-    return Remixed(None, audio * gain, signal.rate, _decibel(gain), notes=separation.notes)
+    return Remixed(
+        None, audio * gain, signal.rate, _decibel(gain), notes=separation.notes,
+        locations=separation.found.get("locations", []),
+    )  # fmt: skip
 
 
 def _to_file(
@@ -255,7 +264,10 @@ def _to_file(
                 samples = np.frombuffer(block, np.float32).reshape(-1, signal.channels).T
                 writer.write(samples * np.float32(gain))
     keeps_tags = source is not None and copy_tags(source, path)
-    return Remixed(path, None, signal.rate, _decibel(gain), keeps_tags, separation.notes)
+    return Remixed(
+        path, None, signal.rate, _decibel(gain), keeps_tags, separation.notes,
+        separation.found.get("locations", []),
+    )  # fmt: skip
 
 
 def _common_gain(peak: float) -> float:

@@ -21,11 +21,11 @@ from zoo import catalog, pictures
 from zoo.applications.places import TEMPLATE, Place, Places
 from zoo.audio import FORMATS, AudioWriter, read
 from zoo.data.songs import Input, TrackSignal, find_audio
-from zoo.dsp.azimuth import azimugram, to_degrees
+from zoo.dsp.azimuth import azimugram, level_histogram, to_degrees
 from zoo.dsp.stft import STFT
 from zoo.errors import AudioFileError, ZooError
 from zoo.pictures import spectrograms
-from zoo.release import from_pretrained
+from zoo.release import RECORD, from_pretrained
 from zoo.separator import Estimates, Separator
 from zoo.stems import Bundle, read_record, record, refuse_folder, stems_of, to_text, together
 from zoo.streaming import ChunkPlan, FileSignal, Separation, TensorSignal
@@ -87,7 +87,9 @@ def loaded(
         return blended(names, weights, device)
     if weights:
         raise ZooError("--weights are those of a blend; name several models with -m.")
-    if not os.path.lexists(names[0]) and (found := catalog.untrained(names[0], arguments)):
+    # A folder of stems may have a system's name.
+    is_release = Path(names[0]).is_file() or Path(names[0], RECORD).is_file()
+    if not is_release and (found := catalog.untrained(names[0], arguments)):
         return found.on(device)
     if arguments:
         raise ZooError(
@@ -343,6 +345,11 @@ class Job:
         # The same release may have been taken from another place.
         if {**made_by, "source": None} != {**ours, "source": None}:
             name = made_by.get("release") or made_by.get("architecture")
+            if {**made_by, "source": None, "arguments": ours.get("arguments")} == {
+                **ours,
+                "source": None,
+            }:
+                return [f"made by {name} with other arguments"]
             return [f"made by another model, {name}"]
         arguments = found.get("arguments")
         if not isinstance(arguments, dict) or any(
@@ -373,12 +380,14 @@ class Job:
     ) -> None:
         mixture = excerpt.signals()["mixture"]
         spectrum = STFT(4096, 1024)(torch.from_numpy(mixture[:2]))
-        # Of the places that ADRess has, evenly spaced ones.
-        plane = azimugram(spectrum, BETA).numpy()
-        pans = to_degrees(torch.arange(2 * BETA + 1), BETA).numpy()
-        rows = np.abs(np.linspace(0, 90, BETA)[:, None] - pans).argmin(1)
+        if any(place.get("delay") for place in locations):
+            rows = level_histogram(spectrum, BETA).numpy()
+        else:  # of the places that ADRess has, evenly spaced ones
+            plane = azimugram(spectrum, BETA).numpy()
+            pans = to_degrees(torch.arange(2 * BETA + 1), BETA).numpy()
+            rows = plane[np.abs(np.linspace(0, 90, BETA)[:, None] - pans).argmin(1)]
         figure = pictures.azimugram(
-            plane[rows], mixture.shape[1] / excerpt.rate, [p["pan"] for p in locations],
+            rows, mixture.shape[1] / excerpt.rate, [p["pan"] for p in locations],
             _title(self.path.name),
         )  # fmt: skip
         figure.savefig(path)

@@ -94,6 +94,21 @@ ModelOption = Annotated[
     str | None,
     typer.Option("-m", "--model", help="Release, folder, checkpoint or org/name on the Hub."),
 ]
+ObjectsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many a spatial system looks for; estimated by default."),
+]
+MaxDelayOption = Annotated[
+    float | None,
+    typer.Option(metavar="SAMPLES", help="Between its channels, at 44.1 kHz; none by default."),
+]
+LocationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PAN[,DELAY]",
+        help="Of an object for it: 0 left, 45 centre, 90 right; may be given several times.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps...")]
 
 
@@ -142,21 +157,9 @@ def separate(
         bool, typer.Option("--overwrite", help="Replace stems that are there already.")
     ] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw the spectrograms.")] = False,
-    objects: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many a spatial system looks for; estimated by default."),
-    ] = None,
-    max_delay: Annotated[
-        float | None,
-        typer.Option(metavar="SAMPLES", help="Between its channels, at 44.1 kHz; none by default."),
-    ] = None,
-    location: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PAN[,DELAY]",
-            help="Of an object for it: 0 left, 45 centre, 90 right; may be given several times.",
-        ),
-    ] = None,
+    objects: ObjectsOption = None,
+    max_delay: MaxDelayOption = None,
+    location: LocationOption = None,
     high_band: Annotated[
         str, typer.Option(help="Source that takes what lies above the model's band.")
     ] = "residual",
@@ -220,12 +223,9 @@ def remix(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is there.")
     ] = False,
-    objects: Annotated[
-        int | None, typer.Option(min=1, help="How many a spatial system looks for.")
-    ] = None,
-    max_delay: Annotated[
-        float | None, typer.Option(metavar="SAMPLES", help="Between its channels, at 44.1 kHz.")
-    ] = None,
+    objects: ObjectsOption = None,
+    max_delay: MaxDelayOption = None,
+    location: LocationOption = None,
     device: DeviceOption = "auto",
     progress: Annotated[
         str, typer.Option(click_type=click.Choice(KINDS), help="How it is shown.")
@@ -233,11 +233,11 @@ def remix(
 ) -> None:
     """Change a song's sources: louder, softer, gone, alone, at another place."""
     from zoo.cli.remix import remix_song
+    from zoo.cli.separate import spatial_arguments
 
-    given = {"n_objects": objects, "max_delay": max_delay}
     remix_song(
         song, model, output, gain or (), pan or (), device, progress,
-        {key: value for key, value in given.items() if value is not None},
+        spatial_arguments(objects, max_delay, location),
         mute=mute or (), solo=solo or (), overwrite=overwrite,
     )  # fmt: skip
 

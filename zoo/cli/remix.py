@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from zoo.applications.remix import Remixed, remix
 from zoo.cli.progress import printable, showing
-from zoo.cli.separate import Talk, load
+from zoo.cli.separate import Talk, load, where
 from zoo.errors import ZooError
 
 Value = TypeVar("Value")
@@ -36,8 +36,9 @@ def remix_song(
                 callback(Path(song), stage, done, total)
 
         found = remix(
-            song, model=model, gain=_named("--gain", gain, "+6", float),
-            pan=_named("--pan", pan, "-30", _place), output=path, progress=report, **options,
+            song, model=model, gain=_named("--gain", gain, "NUMBER, such as vocals=+6", float),
+            pan=_named("--pan", pan, "DEGREES or SOURCE=DEGREES,SAMPLES", _place),
+            output=path, progress=report, **options,
         )  # fmt: skip
     for line in _lines(song, found):
         talk.say(line)
@@ -50,7 +51,7 @@ def _lines(song: str, found: Remixed) -> list[str]:
         lines.append(f"  all of it {found.attenuation:.1f} dB softer: it went beyond full scale")
     if found.keeps_tags:
         lines.append("  tags and cover are kept")
-    return lines + [f"  {note}" for note in found.notes]
+    return [*lines, *where(found.locations), *(f"  {note}" for note in found.notes)]
 
 
 def _beside(song: Path) -> Path:
@@ -70,8 +71,7 @@ def _named(
             found[name] = parse(value)
         except ValueError:
             raise ZooError(
-                f"{option} {text}; expected SOURCE=NUMBER, once for each source, such as "
-                f"vocals={example}."
+                f"{option} {text}; expected SOURCE={example}, once for each source."
             ) from None
     return found
 

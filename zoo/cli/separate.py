@@ -55,12 +55,7 @@ class Request:
     @property
     def arguments(self) -> dict[str, Any]:
         """Of a system that needs no training."""
-        given = {
-            "n_objects": self.objects,
-            "max_delay": self.max_delay,
-            "locations": [_place(text) for text in self.locations or ()] or None,
-        }
-        return {key: value for key, value in given.items() if value is not None}
+        return spatial_arguments(self.objects, self.max_delay, self.locations)
 
 
 def separate_songs(request: Request) -> int:
@@ -146,11 +141,34 @@ def load(
     return model
 
 
+def spatial_arguments(
+    objects: int | None, max_delay: float | None, locations: Sequence[str] | None
+) -> dict[str, Any]:
+    """What was given for a spatial system."""
+    given = {
+        "n_objects": objects,
+        "max_delay": max_delay,
+        "locations": [_place(text) for text in locations or ()] or None,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def where(locations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each object that was found."""
+    for place in locations:
+        line = f"  {place['name']}: pan {place['pan']:.1f} degrees"
+        if place.get("delay"):
+            line += f", right channel {place['delay']:+.1f} samples"
+        if "confidence" in place:
+            line += f", confidence {place['confidence']:.2f}"
+        yield line
+
+
 def _place(text: str) -> list[float]:
     """A location as its two numbers."""
     try:
-        pan, _, delay = text.partition(",")
-        return [float(pan), float(delay or 0)]
+        pan, comma, delay = text.partition(",")
+        return [float(pan), float(delay) if comma else 0.0]
     except ValueError:
         raise ZooError(
             f"--location {text}; expected PAN or PAN,DELAY in degrees and samples, such as 30,-4."
@@ -207,13 +225,8 @@ class Talk:
             self.say(f"{song}: {folder}/ has {names} already{made}; --overwrite makes them anew")
             return
         self.say(f"{song} -> {folder}/: {names} ({seconds:.1f} s)")
-        for stem, place in zip(result.files, result.locations, strict=False):
-            where = f"pan {place['pan']:.1f} degrees"
-            if place.get("delay"):
-                where += f", right channel {place['delay']:+.1f} samples"
-            if "confidence" in place:
-                where += f", confidence {place['confidence']:.2f}"
-            self.say(f"  {stem.stem}: {where}")
+        for line in where(result.locations):
+            self.say(line)
         for note in result.notes:
             if note not in self.told:
                 self.told.add(note)

@@ -6,6 +6,8 @@ resynthesis", 117th AES Convention, 2004.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,17 @@ def azimugram(spectrum: Tensor, beta: int) -> Tensor:
     return torch.zeros(
         2 * beta + 1, depth.shape[1], dtype=depth.dtype, device=depth.device
     ).scatter_add_(0, index, depth)
+
+
+def level_histogram(spectrum: Tensor, n_pans: int) -> Tensor:
+    """Amplitudes by the pan that the channels' levels alone tell, ``(n_pans, N)`` of ``(2, F, N)``.
+
+    Delayed channels do not cancel, and would all lie at the ends of the azimugram.
+    """
+    left, right = spectrum.abs()
+    index = (torch.atan2(right, left) / (math.pi / 2) * (n_pans - 1)).round().long()
+    size = torch.hypot(left, right)
+    return torch.zeros(n_pans, size.shape[1], dtype=size.dtype).scatter_add_(0, index, size)
 
 
 def to_degrees(index: Tensor, beta: int) -> Tensor:

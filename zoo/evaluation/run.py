@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 OUTPUT = "results/scores"
 # What must be alike for a track to count as scored; the rest follows from it, or is about speed.
 IDENTITY = (
-    "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "seed",
-    "data", "references", "silence", "evaluator",
+    "protocol", "dataset", "track", "system", "kind", "release", "sha256", "arguments", "told",
+    "seed", "data", "references", "silence", "evaluator",
 )  # fmt: skip
 
 Progress = Callable[[int, int], None]  # tracks done, in all

@@ -151,7 +151,8 @@ class ObjectSystem(System):
 
     def facts(self, track: Track) -> dict[str, Any]:  # noqa: D102
         facts = identity(self._model({}))
-        return {**facts, "seed": SEED, "matched": "best permutation", **self._reach(track)}
+        told = {"n_objects": len(track.sources), **self._reach(track)}
+        return {**facts, "seed": SEED, "matched": "best permutation", "told": told}
 
     def measures(self) -> dict[str, Any]:  # noqa: D102
         return {"parameters": 0, "device": self._model({}).device.type}

@@ -45,10 +45,13 @@ class Demixing(Separator):
         return True
 
     def found(self, state: State) -> dict[str, Any]:
-        """``locations`` of the objects: the pan in degrees."""
+        """``locations`` of the objects: name, and pan in degrees."""
         assert state is not None
         return {
-            "locations": [{"pan": round(x, 2)} for x in state["pan"][0].tolist()],
+            "locations": [
+                {"name": name, "pan": round(x, 2)}
+                for name, x in zip(self.sources, state["pan"][0].tolist(), strict=True)
+            ],
             "notes": channel_doubts(state["levels"][0]),
         }
 

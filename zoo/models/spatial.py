@@ -30,6 +30,7 @@ RATE = 44100  # that windows and delays are given for, in Hz
 MOST = 8  # objects that are looked for where their number is not given
 N_FFT, HOP = 4096, 1024
 SHORTEST = 64  # window
+LIMIT = 16  # objects: places five degrees apart
 TINY = 1e-30
 WithWindows = TypeVar("WithWindows", bound=Separator)
 ALIKE = 1e-6  # share of the energy below which a channel, or their difference, is nothing
@@ -64,8 +65,8 @@ class SpatialSeparator(Separator):
     ) -> None:
         if locations is not None:
             n_objects = _checked(locations, n_objects)
-        if n_objects is not None and n_objects < 1:
-            raise RecipeError(f"n_objects {n_objects}; expected at least 1.")
+        if n_objects is not None and not (isinstance(n_objects, int) and 1 <= n_objects <= LIMIT):
+            raise RecipeError(f"n_objects {n_objects!r}; expected a whole number, 1 to {LIMIT}.")
         if n_fft < SHORTEST:
             raise RecipeError(f"n_fft {n_fft}; expected at least {SHORTEST}.")
         if not 0 <= max_delay < n_fft / 2:
@@ -172,7 +173,7 @@ class SpatialSeparator(Separator):
         return estimates
 
     def found(self, state: State) -> dict[str, Any]:
-        """``locations``: pan in degrees, delay in samples at 44.1 kHz, confidence."""
+        """``locations``: name, pan in degrees, delay in samples at 44.1 kHz, confidence."""
         assert state is not None
         scale = self.rate / RATE
         rows = list(
@@ -191,8 +192,13 @@ class SpatialSeparator(Separator):
                 doubts.append("an object lies at the largest delay; a larger max_delay may find it")
         return {
             "locations": [
-                {"pan": round(p, 2), "delay": round(d / scale, 2), "confidence": round(c, 3)}
-                for p, d, c in rows
+                {
+                    "name": name,
+                    "pan": round(p, 2),
+                    "delay": round(d / scale, 2) + 0.0,
+                    "confidence": round(c, 3),
+                }
+                for name, (p, d, c) in zip(self.sources, rows, strict=True)
             ],
             "notes": doubts,
         }
@@ -253,6 +259,8 @@ def channel_doubts(levels: Tensor) -> list[str]:
     total = left + right
     if total == 0:
         return ["the song is silent"]
+    if 2 * total - difference < ALIKE * total:
+        return ["one channel is the other inverted: nothing tells objects apart by their places"]
     if difference < ALIKE * total:
         return ["both channels are the same: nothing tells objects apart by their places"]
     for name, level in (("left", left), ("right", right)):
@@ -276,6 +284,8 @@ def _checked(locations: Sequence[Sequence[float]], n_objects: int | None) -> int
                 f"location {told}; expected [pan, delay], a pan of 0 to 90 degrees and a delay of "
                 f"at most {N_FFT // 2} samples."
             )
+    if len({tuple(place) for place in locations}) < len(locations):
+        raise RecipeError("two locations are the same; objects at one place are one.")
     if n_objects not in (None, len(locations)):
         raise RecipeError(f"n_objects {n_objects}, but {len(locations)} locations; leave one out.")
     return len(locations)
