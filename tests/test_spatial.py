@@ -13,7 +13,8 @@ import torch
 
 import zoo
 from zoo import catalog
-from zoo.audio import read
+from zoo.audio import AudioWriter, read
+from zoo.cli import main
 from zoo.dsp import azimuth
 from zoo.dsp.fast_ica import fast_ica
 from zoo.dsp.locate import Zones, along, cover, frequencies, steering
@@ -628,3 +629,55 @@ def test_fast_ica_takes_two_panned_sources_apart(shared):
         images.append(torch.stack([math.cos(angle) * signal, math.sin(angle) * signal]))
     estimates = zoo.create("ica").separate(sum(images), 44100)
     assert min(sdr(t, e) for t, e in zip(images, estimates.values(), strict=True)) > 40
+
+
+# ----------------------------------------------------------------- files
+
+
+@pytest.fixture
+def at_home(tmp_path, monkeypatch):
+    """A folder with a song of three objects."""
+    monkeypatch.chdir(tmp_path)
+    with AudioWriter("song.wav", 44100, 2, "FLOAT") as writer:
+        writer.write(song((15, 0), (45, 4), (75, 0)).sum(0).numpy())
+    return tmp_path
+
+
+def test_places_are_told_by_object_whichever_are_written(at_home, capsys):
+    main(["separate", "song.wav", "-m", "pairs", "--objects", "3", "-s", "object-3", "-o", "out"])
+    told = capsys.readouterr().out
+    assert "object-1: pan 15.0" in told and "object-3: pan 75.0" in told
+
+
+def test_stems_of_other_arguments_are_not_taken_for_these(at_home, capsys):
+    words = ["separate", "song.wav", "-m", "pairs", "--objects", "3", "-o", "out"]
+    main(words)
+    record = json.loads((at_home / "out" / "song" / "separation.json").read_text())
+    assert record["model"]["arguments"]["n_objects"] == 3
+    main([*words, "--max-delay", "8"])
+    assert "made by pairs with other arguments" in capsys.readouterr().out
+
+
+def test_a_folder_of_stems_may_have_a_systems_name(at_home, capsys):
+    (at_home / "pairs").mkdir()
+    main(["remix", "song.wav", "-m", "pairs", "--objects", "3", "--mute", "object-2"])
+    assert "object-2: pan 45.0" in capsys.readouterr().out
+
+
+def test_a_remix_takes_given_locations(at_home, capsys):
+    places = ["--location", "15", "--location", "45,4", "--location", "75"]
+    main(["remix", "song.wav", "-m", "pairs", *places, "--mute", "object-2"])
+    assert "object-2: pan 45.0 degrees, right channel +4.0 samples" in capsys.readouterr().out
+
+
+def test_the_azimugram_of_delayed_objects_has_them_at_their_levels():
+    images = song((15, 8), (75, -8))
+    totals = azimuth.level_histogram(STFT(4096, 1024)(images.sum(0)), 91).sum(1)
+    peaks = {int(totals[:45].argmax()), 45 + int(totals[45:].argmax())}
+    assert peaks == {15, 75}
+
+
+def test_inverted_channels_are_said():
+    mono = song((45, 0)).sum(0)[0]
+    estimates = zoo.create("duet", n_objects=2).separate(torch.stack([mono, -mono]), 44100)
+    assert any("the other inverted" in line for line in estimates.info["notes"])
