@@ -9,6 +9,7 @@ import pytest
 from zoo.audio import read
 from zoo.cli import main
 from zoo.data import open_dataset
+from zoo.data.scene_files import scene_plan
 from zoo.data.scenes import LEAST_ANGLE, SceneTrack
 from zoo.dsp import panning
 from zoo.dsp.panning import PAIRS, delayed, heard, panned, placed
@@ -225,10 +226,60 @@ def test_scenes_that_are_there_are_not_replaced(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_a_split_without_songs_is_refused(split, tmp_path, capsys):
+    counts = {"n_train": 0, "n_valid": int(split == "test"), "n_test": 0, "seconds": 2.0}
+    arguments = {"of": "generated", "arguments": counts}
+    words = ["data", "scene", str(tmp_path / "out"), "--split", split]
+    assert main([*words, "--arguments", json.dumps(arguments)]) == 2
+    advice = "take --split valid" if split == "test" else "name a folder with songs"
+    assert f"there are no {split} songs to make scenes of; {advice}." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        *({"pair": pair} for pair in PAIRS), {"pair": "ortf", "room": True},
+        {"pair": "ab", "azimuths": [170, 90, -90, -170]}, {"pair": "xy", "azimuths": [9, 6, 3, 0]},
+        {"step": 30, "delays": [4, -3, 2, -12]},
+    ],
+)  # fmt: skip
+def test_everything_is_inside_the_plan(layout):
+    (track, *_) = tracks(scenes={"x": layout})
+    figure = scene_plan(track)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    names = {text.get_text(): text for text in ax.texts}
+    assert names.keys() >= {*track.sources, *(("left", "right") if "pair" in layout else ())}
+    frame = ax.get_window_extent()
+    for text in names.values():
+        box = text.get_window_extent()
+        assert frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+        assert frame.contains(*ax.transData.transform(text.xy))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"scenes": {"x": {"step": 40}}}, "between 0 (left) and 90"),
+        ({"scenes": {"x": {"step": 40}}}, "between 0 (left) and 90 (right): take a smaller step"),
+        ({"scenes": {"x": {"pans": [10, 20, 30, 200]}}}, "30, 200; give pans between 0 (left)"),
+        ({"scenes": {"x": {"step": 0}}}, "all 4 sources at one place; give a step above 0"),
+        ({"scenes": {"x": {"step": -10}}}, "step is -10; give a number that is 0 or more"),
+        ({"scenes": {"x": {"pair": "ab", "distance": -1}}}, "distance is -1; give a number that"),
+        ({"scenes": {"x": {"step": 9, "delays": [0, -4411, 9, 0]}}}, "-4411 samples of delays are"),
+        ({"scenes": {"x": {"step": 9, "max_delay": 4411}}}, "4411 samples of max_delay are too lo"),
+        ({"scenes": {"x": {"pair": "ab", "rt60": 0.3}}}, "rt60 is of a room; add room: true."),
+        (
+            {"scenes": {"x": {"pair": "ab", "room": True, "rt60": 0.01}}},
+            "an rt60 of 0.01 s is too short for this room, even if its walls absorb everything; "
+            "give 0.12 s or more.",
+        ),
+        (
+            {"scenes": {"x": {"pair": "blumlein", "azimuths": [40, 20, -20, -80]}}},
+            "blumlein hears an object at -80 degrees inverted in a channel; give azimuths between "
+            "-45 and 45.",
+        ),
         ({"scenes": {"x": {"pans": [1, 2]}}}, "2 pans for 4 sources"),
         ({"scenes": {"x": {"pair": "zz"}}}, "no pair 'zz'"),
         ({"scenes": {"x": {"stp": 3}}}, "has stp; a layout has step"),
@@ -253,6 +304,27 @@ def test_what_is_no_scene_is_refused(arguments, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"step": 0}, {"pair": "blumlein", "azimuths": [45]}, {"pair": "xy", "azimuths": [180]},
+        {"pans": [90], "delays": [-4410]}, {"pair": "ab", "room": True, "rt60": 0.12},
+    ],
+)  # fmt: skip
+def test_the_outermost_that_is_a_scene(layout):
+    track = tracks(scenes={"x": layout}, sources=["vocals"])[0]
+    assert track.read("mixture", 0, 4410).shape == (2, 4410)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"of": None, "arguments": None}])
+def test_other_songs_than_the_papers_are_told(arguments, caplog):
+    open_dataset("scenes", **{**SHORT, **arguments})
+    assert not caplog.records
+    open_dataset("scenes", **{**SHORT, **arguments}, preset="projet-experiment")
+    (record,) = caplog.records
+    assert "data set generated: these are not the paper's songs" in record.getMessage()
+
+
 def test_padding_is_wide_enough():
     assert panning.PADDING >= 8192
 
@@ -266,8 +338,9 @@ def test_objects_are_scored_against_the_sources_that_they_are(tmp_path):
     layout = {"x": {"pans": [80, 50, 30, 10], "delays": [0, 5, -3, 0]}}  # from right to left
     (track, *_) = tracks(scenes=layout, arguments={"seconds": 4.0, "n_test": 1})
     system = resolve("pairs", [track.name], "test")
-    assert system.facts(track)["max_delay"] == 5
-    assert "max_delay" not in resolve("pairs:max_delay=7", [track.name], "test").facts(track)
+    assert system.facts(track)["told"] == {"n_objects": 4, "max_delay": 5}
+    told = resolve("pairs:max_delay=7", [track.name], "test").facts(track)["told"]
+    assert told == {"n_objects": 4}
     found = np.concatenate([piece.numpy() for piece in system.pieces(track, track.sources)], -1)
     true = np.stack([track.read(source) for source in track.sources])
     right = np.square(found - true).sum()

@@ -175,9 +175,11 @@ def plan(
     for i, (name, (x, y)) in enumerate(objects.items()):
         place = (-y, x) if microphones else (x, y)
         ax.plot(*place, "o", color=f"C{i}", markersize=11)
-        ax.annotate(name, place, xytext=(8, 8), textcoords="offset points", fontsize=11)
+        ax.annotate(
+            name, place, xytext=(0, 10), textcoords="offset points", fontsize=11, ha="center"
+        )
     if microphones is None:
-        ax.set_xlim(-2, 92)
+        ax.set_xlim(-8, 98)
         ax.set_xticks([0, 15, 30, 45, 60, 75, 90])
         largest = max((abs(y) for _, y in objects.values()), default=0.0)
         ax.set_ylim(-max(1.0, 1.4 * largest), max(1.0, 1.4 * largest))
@@ -186,12 +188,12 @@ def plan(
         ax.set_ylabel("delay of the right channel in samples")
         ax.grid(alpha=0.3)
         return figure
+    shown = [(-y, x) for x, y in objects.values()]
     for name, (x, y, axis) in microphones.items():
         turn = np.radians(axis)
-        ax.annotate(
-            "", (-y - 0.35 * np.sin(turn), x + 0.35 * np.cos(turn)), (-y, x),
-            arrowprops={"arrowstyle": "-|>", "color": "black"},
-        )  # fmt: skip
+        tip = (-y - 0.35 * np.sin(turn), x + 0.35 * np.cos(turn))
+        ax.annotate("", tip, (-y, x), arrowprops={"arrowstyle": "-|>", "color": "black"})
+        shown += [(-y, x), tip]
         side = -1 if name == "left" else 1
         ax.annotate(
             name, (-y, x), xytext=(side * 12, -16), textcoords="offset points", fontsize=9,
@@ -201,8 +203,12 @@ def plan(
         ax.plot(
             [0, -room[1], -room[1], 0, 0], [0, 0, room[0], room[0], 0], color="black", linewidth=2
         )
+        shown += [(0, 0), (-room[1], room[0])]
+    low, high = np.min(shown, axis=0), np.max(shown, axis=0)
+    half = 0.6 * float((high - low).max())  # a square with space for the names
+    ax.set_xlim((low + high)[0] / 2 - half, (low + high)[0] / 2 + half)
+    ax.set_ylim((low + high)[1] / 2 - half, (low + high)[1] / 2 + half)
     ax.set_aspect("equal")
-    ax.margins(0.15)
     ax.set_xlabel("metres from left to right")
     ax.set_ylabel("metres forward")
     ax.grid(alpha=0.3)

@@ -12,7 +12,8 @@ from zoo.cli.reading import data_arguments
 from zoo.data import open_dataset
 from zoo.data.check import check
 from zoo.data.download import OFFERS, Download, fetch, prepare, readable
-from zoo.errors import LicenceError
+from zoo.data.track import SPLITS
+from zoo.errors import DatasetError, LicenceError
 
 if TYPE_CHECKING:
     from zoo.data.scenes import SceneTrack
@@ -51,7 +52,12 @@ def write_scenes(
 
     named = {**({"of": of} if of else {}), **data_arguments(arguments), "songs": songs}
     dataset = open_dataset("scenes", root, **named)
-    for track in dataset.tracks(cast("Split", split)):
+    tracks = dataset.tracks(cast("Split", split))
+    if not tracks:
+        others = [s for s in SPLITS if s != split and dataset.tracks(s)]
+        advice = f"take --split {' or '.join(others)}" if others else "name a folder with songs"
+        raise DatasetError(f"there are no {split} songs to make scenes of; {advice}.")
+    for track in tracks:
         folder = write_scene(track, Path(output))
         print(f"{folder}/: mix.flac, {len(track.sources)} images, scene.json, plan.png")
         for source, position in cast("SceneTrack", track).positions.items():

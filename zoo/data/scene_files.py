@@ -6,6 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from zoo.dsp.panning import PAIRS
 from zoo.errors import DatasetError
 from zoo.pictures import plan
 from zoo.stems import together
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLAN = "plan.png"
 _STEP = 2.0**23  # samples of 24 bits are multiples of its inverse
@@ -48,16 +52,16 @@ def write_scene(track: Track, folder: Path) -> Path:
             writer.write(signal.astype(np.float32))
         text = json.dumps(card, indent=1) + "\n"
         bundle.add(target / SCENE, lambda path: path.write_text(text, encoding="utf-8"))
-        bundle.add(target / PLAN, lambda path: _draw(track, path))
+        bundle.add(target / PLAN, lambda path: scene_plan(track).savefig(path))
     return target
 
 
-def _draw(track: SceneTrack, path: Path) -> None:
+def scene_plan(track: SceneTrack) -> Figure:
+    """Its objects, and microphones if there are, from above."""
     layout = track.layout
     if "pair" not in layout:
         places = {name: (p.pan, p.delay) for name, p in track.positions.items()}
-        plan(places, title=track.name).savefig(path)
-        return
+        return plan(places, title=track.name)
     middle = MIDDLE if track.room else (0.0, 0.0)
     azimuths, distance = track.azimuths
     objects = {
@@ -72,4 +76,4 @@ def _draw(track: SceneTrack, path: Path) -> None:
         for name, m in zip(("left", "right"), PAIRS[str(layout["pair"])], strict=True)
     }
     room = (SIZE[0], SIZE[1]) if track.room else None
-    plan(objects, microphones, room, track.name).savefig(path)
+    return plan(objects, microphones, room, track.name)

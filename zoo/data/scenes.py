@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +31,12 @@ from typing import Any
 import numpy as np
 
 from zoo.audio import open_audio
-from zoo.data.room import Room
+from zoo.data.room import SHORTEST, Room
 from zoo.data.track import SPLITS, Dataset, FileTrack, Part, Split, Track, check_split
 from zoo.dsp.panning import PADDING, PAIRS, SOUND, Position, heard, panned, placed
 from zoo.errors import DatasetError, check_choice
+
+log = logging.getLogger(__name__)
 
 RATE = 44100  # that delays are given for, in Hz
 SCENE = "scene.json"
@@ -41,6 +44,7 @@ LEAST_ANGLE = 8.0  # between random places, in degrees
 LEVEL = 10 ** (-23 / 20)  # RMS of sources that are made alike loud
 WIDEST = {"blumlein": 45.0}  # degrees to the outermost object; beyond, its figures of eight invert
 WIDEST_OTHERS = 60.0
+LONGEST_DELAY = 4410  # samples at `RATE`; beyond 0.1 s it is an echo
 DELAYS = {"A": (0, 0, 0, 0), "B": (1, -1, 1, -1), "C": (4, -3, 2, -5), "D": (10, -8, 6, -12)}
 EXCERPT_S = 30.0
 _PATTERNS = {1: "omni", 0.5: "cardioid", 0: "figure of eight"}
@@ -126,6 +130,8 @@ class Scenes(Dataset):
             return
         if of is None:
             of = _kind(root)
+        if preset and of != "dsd100":  # MSD100 as well
+            log.warning("%s on data set %s: these are not the paper's songs", preset, of)
         self.dataset = open_dataset(of, root, **(arguments or {}))
         self.sources = tuple(wanted or self.dataset.sources)
         if absent := [s for s in self.sources if s not in self.dataset.sources]:
@@ -304,7 +310,8 @@ def _positions(
     """Where the n objects of a layout are.
 
     Raises:
-        DatasetError: the layout has a word of no layout, or too few or too many places.
+        DatasetError: the layout has a word of no layout, too few or too many places, or an angle,
+            distance, delay or rt60 that cannot be.
     """
     if not isinstance(layout, Mapping) or not layout:
         raise DatasetError(f"scene {name}: {layout!r} is no layout; give it a step, say.")
@@ -316,7 +323,16 @@ def _positions(
         raise DatasetError(f"scene {name} has both pans and a step; give one.")
     for key in ("step", "max_delay", "distance", "rt60"):
         if key in layout and not (_is_number(layout[key]) and layout[key] >= 0):
-            raise DatasetError(f"scene {name}: {key} is {layout[key]!r}; give a number.")
+            raise DatasetError(
+                f"scene {name}: {key} is {layout[key]!r}; give a number that is 0 or more."
+            )
+    if "rt60" in layout and not layout.get("room"):
+        raise DatasetError(f"scene {name}: rt60 is of a room; add room: true.")
+    if layout.get("rt60", SHORTEST) < SHORTEST:
+        raise DatasetError(
+            f"scene {name}: an rt60 of {layout['rt60']:g} s is too short for this room, even if "
+            f"its walls absorb everything; give {SHORTEST} s or more."
+        )
     if "pair" in layout:
         pair = str(layout["pair"])
         if pair not in PAIRS:
@@ -326,7 +342,15 @@ def _positions(
         distance = float(layout.get("distance", default))
         if distance <= 0.5:
             raise DatasetError(f"scene {name}: distance {distance}; expected more than 0.5 m.")
-        return [heard(PAIRS[pair], azimuth, distance, rate) for azimuth in azimuths]
+        found = [heard(PAIRS[pair], azimuth, distance, rate) for azimuth in azimuths]
+        for azimuth, position in zip(azimuths, found, strict=True):
+            if min(position.gains) < -1e-9:  # at a null it is 0 but for rounding
+                widest = WIDEST.get(pair, WIDEST_OTHERS)
+                raise DatasetError(
+                    f"scene {name}: {pair} hears an object at {azimuth:g} degrees inverted in a "
+                    f"channel; give azimuths between {-widest:g} and {widest:g}."
+                )
+        return found
     if layout.get("room"):
         raise DatasetError(f"scene {name}: a room is heard by a pair; name one, such as ortf.")
     if layout.get("random"):
@@ -334,19 +358,28 @@ def _positions(
     elif "pans" in layout:
         pans = _numbers(name, layout, "pans", n, [])
     elif "step" in layout:
+        if layout["step"] == 0 and n > 1:
+            raise DatasetError(
+                f"scene {name}: step is 0, all {n} sources at one place; give a step above 0."
+            )
         pans = [45 + float(layout["step"]) * (j - (n - 1) / 2) for j in range(n)]
     else:
         raise DatasetError(f"scene {name} has neither step nor pans, random or pair; give one.")
     if min(pans) < 0 or max(pans) > 90:
-        raise DatasetError(
-            f"scene {name}: pans {', '.join(f'{p:g}' for p in pans)}; they lie between 0 (left) "
-            "and 90 (right): take a smaller step."
-        )
+        told = ", ".join(f"{p:g}" for p in pans)
+        if "step" in layout:
+            raise DatasetError(
+                f"scene {name}: pans {told}; they lie between 0 (left) and 90 (right): take a "
+                "smaller step."
+            )
+        raise DatasetError(f"scene {name}: pans {told}; give pans between 0 (left) and 90 (right).")
     if "max_delay" in layout:
+        _check_delay(name, "max_delay", layout["max_delay"])
         most = int(layout["max_delay"])
         delays = [float(x) for x in rng.integers(-most, most + 1, n)]
     else:
         delays = _numbers(name, layout, "delays", n, [0.0] * n)
+        _check_delay(name, "delays", max(delays, key=abs, default=0.0))
     return [panned(p, d * rate / RATE) for p, d in zip(pans, delays, strict=True)]
 
 
@@ -362,6 +395,14 @@ def _numbers(
             f"scene {name}: {len(numbers)} {key} for {n} sources; give one for each."
         )
     return numbers
+
+
+def _check_delay(name: str, key: str, delay: float) -> None:
+    if abs(delay) > LONGEST_DELAY:
+        raise DatasetError(
+            f"scene {name}: {delay:g} samples of {key} are too long; give at most {LONGEST_DELAY}, "
+            "0.1 s at 44.1 kHz."
+        )
 
 
 def _is_number(value: Any) -> bool:
