@@ -123,7 +123,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "mel-band-roformer": {
         "arguments": {**KARAOKE, **FEW, "network": {**ROFORMER, "num_bands": 24}},
-        "lr": 1e-3, "cpu_s": 1500,
+        "lr": 1e-3,
     },
 }  # fmt: skip
 DEFAULT: dict[str, Any] = {
